@@ -1,0 +1,30 @@
+"""A limit on everything, each with its arithmetic."""
+
+from typing import Final
+
+SECOND_US: Final = 1_000_000
+
+ARGS_BYTES_MAX: Final = 1 << 20  # one job's encoded arguments: a megabyte is a message, more belongs in a table
+DEPTH_MAX: Final = 64  # nesting of one value; far below msgpack's own 511 and Python's recursion limit
+ITEMS_MAX: Final = 100_000  # containers' items in one value, all levels together
+CALL_JOBS_MAX: Final = 1_000  # jobs one function call may schedule (Convex's figure)
+CALL_ARGS_BYTES_MAX: Final = 8 << 20  # arguments one function call may schedule, all jobs together
+RESULT_BYTES_MAX: Final = 64 << 10  # a result kept on a job; longer ones are replaced by a marked extract
+ERROR_CHARS_MAX: Final = 2_000
+TRACEBACK_CHARS_MAX: Final = 8_000
+KEY_CHARS_MAX: Final = 256
+PATH_CHARS_MAX: Final = 128
+
+AHEAD_US_MAX: Final = 5 * 366 * 86_400 * SECOND_US  # five years, leap days included (Convex's bound)
+EPOCH_SECONDS_MAX: Final = 1e11  # year 5138 in seconds, 3 March 1973 in milliseconds: nothing real lies between
+ALARM_US_MAX: Final = 60 * SECOND_US  # one sleep: a suspended host or a stepped clock is noticed within this
+
+MAILBOX_MAX: Final = 20_000  # commands waiting: ~0.5 s of full-rate work, ~40 MiB of ordinary ones
+TURN_COMMANDS_MAX: Final = 2_000  # commands in one turn
+TURN_DUE_MAX: Final = 1_000  # due entries in one turn
+TURN_US_MAX: Final = 30_000  # a turn starts no new unit after this: one flush is ~0.3 ms, so under 2 % of it
+RUN_MANY_CHUNK: Final = 1_000  # jobs of one run_many per commit: past this a commit gains no throughput
+WINDOW_MAX: Final = 50_000  # entries of one queue in memory: ~160 B each, 8 MiB
+WINDOW_LOAD: Final = 10_000  # entries per refill: ~10 ms of the writer
+PAGE_MAX: Final = 1_000  # jobs per page of a list
+ACTIONS_MAX: Final = 100  # actions running at once, unless the app says otherwise

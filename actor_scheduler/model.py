@@ -1,0 +1,154 @@
+"""The values the scheduler works with: what a job is, what an attempt gave, what a caller asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypedDict
+
+from typing_extensions import TypeVar
+
+Kind: TypeAlias = Literal["query", "mutation", "action"]
+State: TypeAlias = Literal["pending", "in_progress", "success", "failed", "canceled"]
+Cause: TypeAlias = Literal["error", "timeout", "interrupted", "invalid_args", "unknown_function", "crash_loop"]
+OnConflict: TypeAlias = Literal["keep", "replace", "error"]
+Args: TypeAlias = Mapping[str, Any]
+
+TERMINAL: Final[frozenset[State]] = frozenset({"success", "failed", "canceled"})
+
+# The default dispatch queues. Mutations and actions wait apart, so that a queue of actions that has no free slot
+# never hides a due mutation; both are merged in (fire_at, seq) order when due.
+MUTATIONS: Final = "mutation"
+ACTIONS: Final = "action"
+
+R_co = TypeVar("R_co", covariant=True, default=Any)
+T = TypeVar("T")
+
+
+class JobOptions(TypedDict, total=False):
+    """How a job is scheduled, beside what and when."""
+
+    key: str
+    """At most one unfinished job has this key; free again once it ended."""
+    on_conflict: OnConflict
+    """What a second job under the same unfinished `key` does: `keep` (default) the first, `replace` it, or `error`."""
+    idempotency_key: str
+    """A resend with the same key, in any state, is the same job; with other arguments it is a KeyConflict."""
+
+
+class Entry(NamedTuple):
+    """One pending job in the index, ordered by fire time, then by order of acceptance."""
+
+    fire_at_us: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A checked request for one job; nothing about it can fail any more but the store."""
+
+    path: str
+    kind: Kind
+    args: bytes
+    scheduled_at_us: int  # what was asked
+    fire_at_us: int  # when it may start: never before it was accepted
+    created_at_us: int
+    key: str | None = None
+    on_conflict: OnConflict = "keep"
+    idempotency_key: str | None = None
+    parent_id: str | None = None
+
+    @property
+    def queue(self) -> str:
+        """The dispatch queue this job waits in."""
+        return MUTATIONS if self.kind == "mutation" else ACTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class DueJob:
+    """What an attempt needs to know of its job; read when claimed, not before."""
+
+    seq: int
+    id: str
+    path: str
+    kind: Kind
+    args: bytes
+    attempt: int  # 1-based: this attempt
+    scheduled_at_us: int
+    dispatched_at_us: int
+    occurrence_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The function returned."""
+
+    result: bytes | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The function, or the way to it, failed."""
+
+    cause: Cause
+    error: str  # one line
+    code: str | None = None  # of a FunctionError
+    data: bytes | None = None  # of a FunctionError, encoded
+    traceback: str | None = None
+
+
+Outcome: TypeAlias = Succeeded | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One stored request to run a function, as it stood when it was read.
+
+    `scheduled_at` is what was asked and is never rewritten.  `attempt` counts starts: 0 until the first.
+    `occurrence_id` stays the same over all attempts: an idempotency key for the world outside.
+    `result` is what the function returned, or, with `result_truncated`, the first characters of its repr.
+    `error` is one line; a FunctionError also leaves `error_code` and `error_data`.
+    `args_error` says why the stored arguments can't be shown; `args` is then empty.
+    """
+
+    id: str
+    path: str
+    kind: Kind
+    state: State
+    args: Mapping[str, Any]
+    args_error: str | None = None
+    key: str | None = None
+    idempotency_key: str | None = None
+    attempt: int = 0
+    scheduled_at: datetime
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    cause: Cause | None = None
+    error: str | None = None
+    error_code: str | None = None
+    error_data: Any = None
+    traceback: str | None = field(default=None, repr=False)
+    result: Any = None
+    result_truncated: bool = False
+    occurrence_id: str
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; None means any."""
+
+    paths: tuple[str, ...] | None = None
+    state: State | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list; `next_cursor` is None on the last."""
+
+    items: Sequence[T]
+    next_cursor: str | None

@@ -1,0 +1,125 @@
+"""The two places a scheduler handle can stand: outside, before the actor, or inside a mutation's transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from actor_scheduler.store.base import CancelJob, InsertJobs, RetryJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from actor_scheduler.actor import Actor
+    from actor_scheduler.clock import Clock
+    from actor_scheduler.model import Job, JobFilter, NewJob, Page
+    from actor_scheduler.store.base import Snapshot, Store, Tx
+
+
+class Running(NamedTuple):
+    """What runs between an app's start and its end."""
+
+    actor: Actor
+    store: Store
+    clock: Clock
+
+
+class ActorPort:
+    """Outside: every call is a command of its own, durable before it returns.
+
+    `running` is asked at each call, so that a handle may be taken before the app starts, and outlive a restart.
+    """
+
+    def __init__(
+        self, running: Callable[[], Running], *, parent_id: str | None = None, inside: bool = False
+    ) -> None:
+        self.parent_id = parent_id
+        self.bounded = inside  # an action's one call has limits, the app has none
+        self._running = running
+        self._inside = inside
+
+    def now_us(self) -> int:
+        """Return the app's clock."""
+        return self._running().clock.now_us()
+
+    async def insert_one(self, job: NewJob) -> str:
+        """Store one job and return its id."""
+        ids: list[str] = await self._running().actor.submit(InsertJobs((job,)), inside=self._inside)
+        return ids[0]
+
+    async def insert_many(self, jobs: Sequence[NewJob]) -> list[str]:
+        """Store jobs, all or none, and return their ids."""
+        ids: list[str] = await self._running().actor.submit(InsertJobs(jobs), inside=self._inside)
+        return ids
+
+    async def cancel(self, which: CancelJob) -> bool:
+        """Cancel a pending job and return whether it will never start."""
+        canceled: bool = await self._running().actor.submit(which, inside=self._inside)
+        return canceled
+
+    async def retry(self, job_id: str) -> bool:
+        """Make a failed job pending again and return whether it was failed."""
+        retried: bool = await self._running().actor.submit(RetryJob(job_id, self._running().clock.now_us()), inside=self._inside)
+        return retried
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return the job, or None."""
+        job: Job | None = await self._read(lambda snapshot: snapshot.get_job(job_id))
+        return job
+
+    async def page(self, which: JobFilter, cursor: str | None, limit: int) -> Page[Job]:
+        """Return one page of jobs."""
+        page: Page[Job] = await self._read(lambda snapshot: snapshot.list_jobs(which, cursor, limit))
+        return page
+
+    async def count(self, which: JobFilter) -> int:
+        """Return how many jobs match."""
+        count: int = await self._read(lambda snapshot: snapshot.count_jobs(which))
+        return count
+
+    async def _read(self, ask: Any) -> Any:
+        async def body(snapshot: Snapshot) -> Any:
+            return await ask(snapshot)
+
+        return await self._running().store.query(body, None)
+
+
+class TxPort:
+    """Inside a mutation: every call is part of its transaction, and of what its rollback undoes."""
+
+    bounded = True
+
+    def __init__(self, tx: Tx, parent_id: str | None) -> None:
+        self.parent_id = parent_id
+        self._tx = tx
+
+    def now_us(self) -> int:
+        """Return the mutation's frozen now."""
+        return self._tx.now_us
+
+    def insert_one(self, job: NewJob) -> Coroutine[Any, Any, str]:
+        """Store one job and return its id."""
+        return self._tx.insert_job(job)
+
+    def insert_many(self, jobs: Sequence[NewJob]) -> Coroutine[Any, Any, list[str]]:
+        """Store jobs and return their ids."""
+        return self._tx.insert_jobs(jobs)
+
+    def cancel(self, which: CancelJob) -> Coroutine[Any, Any, bool]:
+        """Cancel a pending job and return whether it will never start."""
+        return self._tx.cancel_job(which)
+
+    def retry(self, job_id: str) -> Coroutine[Any, Any, bool]:
+        """Make a failed job pending again and return whether it was failed."""
+        return self._tx.retry_job(job_id)
+
+    def get(self, job_id: str) -> Coroutine[Any, Any, Job | None]:
+        """Return the job, or None."""
+        return self._tx.get_job(job_id)
+
+    def page(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Page[Job]]:
+        """Return one page of jobs."""
+        return self._tx.list_jobs(which, cursor, limit)
+
+    def count(self, which: JobFilter) -> Coroutine[Any, Any, int]:
+        """Return how many jobs match."""
+        return self._tx.count_jobs(which)

@@ -1,0 +1,352 @@
+"""The public handle: schedule, cancel, look up. The same class in a mutation, in an action and on the app.
+
+What differs is the port behind it: in a mutation everything is part of the mutation's transaction, elsewhere it is
+durable before the call returns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, ParamSpec, Protocol, overload
+
+from typing_extensions import Unpack
+
+from actor_scheduler.call import Call
+from actor_scheduler.errors import InvalidArgs, LimitExceeded, PartiallyScheduled
+from actor_scheduler.limits import (
+    CALL_ARGS_BYTES_MAX,
+    CALL_JOBS_MAX,
+    KEY_CHARS_MAX,
+    RUN_MANY_CHUNK,
+)
+from actor_scheduler.model import Args, Job, JobFilter, JobOptions, Kind, NewJob, Page, State
+from actor_scheduler.store.base import CancelJob
+from actor_scheduler.times import Delay, Instant, delay_us, instant_us
+
+P = ParamSpec("P")
+
+_OPTIONS = frozenset(JobOptions.__annotations__)
+_ON_CONFLICT = frozenset({"keep", "replace", "error"})
+
+
+class Target(Protocol):
+    """Something with a path: a function of the runtime."""
+
+    @property
+    def path(self) -> str: ...
+
+
+class Bindable(Protocol[P]):
+    """A mutation or action, with the parameters its calls take."""
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[Any]: ...
+
+
+class Targets(Protocol):
+    """Who knows which functions can be scheduled."""
+
+    def check(self, path: str, args: Args) -> tuple[str, Kind, bytes]:
+        """Return the canonical path, the kind and the encoded arguments; raise what makes them unschedulable."""
+        ...
+
+
+class SchedulerPort(Protocol):
+    """Where jobs go: into the running transaction, or to the actor."""
+
+    parent_id: str | None  # the job that schedules, if one does
+    bounded: bool  # whether one call's limits hold
+
+    def now_us(self) -> int: ...
+    def insert_one(self, job: NewJob) -> Coroutine[Any, Any, str]: ...
+    def insert_many(self, jobs: Sequence[NewJob]) -> Coroutine[Any, Any, list[str]]: ...
+    def cancel(self, which: CancelJob) -> Coroutine[Any, Any, bool]: ...
+    def retry(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
+    def get(self, job_id: str) -> Coroutine[Any, Any, Job | None]: ...
+    def page(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Page[Job]]: ...
+    def count(self, which: JobFilter) -> Coroutine[Any, Any, int]: ...
+
+
+class Scheduler:
+    """Schedules mutations and actions by path.
+
+    Everything is checked when it is scheduled: path, kind, arguments, time and options; a call that raises has stored
+    nothing.  A job never starts before its time.  Among due jobs, starts go by fire time, then by order of acceptance.
+
+    In a mutation, jobs commit or roll back with it.  Elsewhere a job is durable when the call returns.
+    """
+
+    def __init__(self, port: SchedulerPort, targets: Targets) -> None:
+        self._port = port
+        self._targets = targets
+        self._jobs_left = CALL_JOBS_MAX
+        self._bytes_left = CALL_ARGS_BYTES_MAX
+
+    # ------------------------------------------------------------ typed: scheduler.after(30).call(fn, …)
+
+    def after(
+        self,
+        delay: Delay = 0,
+        /,
+        *,
+        weeks: float = 0,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        **options: Unpack[JobOptions],
+    ) -> Moment:
+        """Return the moment this long from now; `.call(fn, …)` says what, and is checked argument by argument.
+
+        `delay` is a timedelta or seconds; the named parts are added to it.  Raises InvalidTime.
+        """
+        span_us = delay_us(delay)
+        for name, value, unit in (
+            ("weeks", weeks, 604_800), ("days", days, 86_400), ("hours", hours, 3_600), ("minutes", minutes, 60),
+            ("seconds", seconds, 1),
+        ):  # fmt: skip
+            if value:
+                span_us += delay_us(delay_us(value, what=name) * unit / 1_000_000, what=name)
+        return Moment(self, timedelta(microseconds=span_us), None, options)
+
+    def at(self, when: Instant, /, **options: Unpack[JobOptions]) -> Moment:
+        """Return the moment of an aware datetime or of epoch seconds. Raises InvalidTime."""
+        instant_us(when, self._port.now_us())
+        return Moment(self, None, when, options)
+
+    def now(self, **options: Unpack[JobOptions]) -> Moment:
+        """Return the moment right after acceptance: in a mutation, right after its commit."""
+        return Moment(self, timedelta(0), None, options)
+
+    # ------------------------------------------------------------ by path, or by a bound call
+
+    @overload
+    def run_after(
+        self, delay: Delay, path: str, args: Args | None = None, /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]: ...
+    @overload
+    def run_after(
+        self, delay: Delay, call: Call[Any], /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]: ...
+    def run_after(
+        self, delay: Delay, what: str | Call[Any], args: Args | None = None, /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]:
+        """Schedule a function `delay` (a timedelta, or seconds) from now and return the job's id.
+
+        Raises InvalidTime, InvalidArgs, LimitExceeded, UnknownFunction, WrongKind or KeyConflict: nothing is stored.
+        """
+        return self._insert(_call(what, args), delay, None, options)
+
+    @overload
+    def run_at(
+        self, when: Instant, path: str, args: Args | None = None, /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]: ...
+    @overload
+    def run_at(
+        self, when: Instant, call: Call[Any], /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]: ...
+    def run_at(
+        self, when: Instant, what: str | Call[Any], args: Args | None = None, /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]:
+        """Schedule a function at an aware datetime or epoch seconds and return the job's id; a past instant runs now.
+
+        Raises as `run_after` does.
+        """
+        return self._insert(_call(what, args), None, when, options)
+
+    @overload
+    def run_now(
+        self, path: str, args: Args | None = None, /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]: ...
+    @overload
+    def run_now(self, call: Call[Any], /, **options: Unpack[JobOptions]) -> Coroutine[Any, Any, str]: ...
+    def run_now(
+        self, what: str | Call[Any], args: Args | None = None, /, **options: Unpack[JobOptions]
+    ) -> Coroutine[Any, Any, str]:
+        """Schedule a function for right after acceptance (in a mutation: after its commit) and return the job's id.
+
+        Raises as `run_after` does.
+        """
+        return self._insert(_call(what, args), 0, None, options)
+
+    def run_many(self, calls: Iterable[Call[Any]], /) -> Coroutine[Any, Any, Sequence[str]]:
+        """Schedule many calls and return their ids in the same order. A call without a moment is due now.
+
+        In a mutation or action: at most 1000, all or none.  On the app: any number, committed in chunks of 1000; when
+        a chunk fails after others were committed, PartiallyScheduled says which ids are durable.
+        """
+        if self._port.bounded:
+            return self._port.insert_many([self._new_job(call, call.delay, call.instant, {}) for call in calls])
+        return self._run_chunks(calls)
+
+    async def _run_chunks(self, calls: Iterable[Call[Any]]) -> Sequence[str]:
+        ids: list[str] = []
+        waiting = iter(calls)
+        try:
+            while chunk := [
+                self._new_job(call, call.delay, call.instant, {}) for call in itertools.islice(waiting, RUN_MANY_CHUNK)
+            ]:
+                ids.extend(await self._port.insert_many(chunk))
+        except Exception as error:
+            if ids:
+                raise PartiallyScheduled(ids, error) from error
+            raise
+        return ids
+
+    # ------------------------------------------------------------ steering and looking
+
+    @overload
+    def cancel(self, job_id: str, /) -> Coroutine[Any, Any, bool]: ...
+    @overload
+    def cancel(self, /, *, key: str) -> Coroutine[Any, Any, bool]: ...
+    def cancel(self, job_id: str | None = None, /, *, key: str | None = None) -> Coroutine[Any, Any, bool]:
+        """Cancel a pending job and return True if it will never start.
+
+        False means that it had started or ended, or that there is no such job: a miss is data, not an error.  Once
+        True was returned, the job never starts.
+        """
+        if (job_id is None) == (key is None):
+            msg = "cancel takes a job id, or key=…"
+            raise InvalidArgs(msg)
+        if job_id is not None and not isinstance(job_id, str):
+            msg = f"a job id is a str, not {type(job_id).__name__}"
+            raise InvalidArgs(msg)
+        return self._port.cancel(CancelJob(job_id, key))
+
+    def get(self, job_id: str, /) -> Coroutine[Any, Any, Job | None]:
+        """Return the job as it stands, or None when there is no such job (it may have been pruned)."""
+        return self._port.get(job_id)
+
+    def retry(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
+        """Make a failed job pending again, due now, as its next attempt; return whether it was failed.
+
+        Raises KeyConflict when another unfinished job has taken its key meanwhile.
+        """
+        return self._port.retry(job_id)
+
+    # ------------------------------------------------------------ from a call to a job
+
+    def _insert(
+        self, call: Call[Any], delay: Delay | None, instant: Instant | None, options: JobOptions
+    ) -> Coroutine[Any, Any, str]:
+        if call.delay is not None or call.instant is not None:
+            msg = f"{call!r} has its own moment: give it to run_many, or leave .after/.at away"
+            raise InvalidArgs(msg)
+        return self._port.insert_one(self._new_job(call, delay, instant, options))
+
+    def _new_job(
+        self, call: Call[Any], delay: Delay | None, instant: Instant | None, options: JobOptions
+    ) -> NewJob:
+        now_us = self._port.now_us()
+        if instant is not None:
+            scheduled_at_us = instant_us(instant, now_us)
+        else:
+            scheduled_at_us = now_us + (delay_us(delay) if delay is not None else 0)
+        path, kind, args = self._targets.check(call.path, call.args)
+        if self._port.bounded:
+            self._charge(len(args))
+        fire_at_us = max(scheduled_at_us, now_us)
+        parent_id = self._port.parent_id
+        if not options and not call.options:
+            return NewJob(path, kind, args, scheduled_at_us, fire_at_us, now_us, parent_id=parent_id)
+        chosen = check_options({**call.options, **options})
+        return NewJob(path, kind, args, scheduled_at_us, fire_at_us, now_us, parent_id=parent_id, **chosen)
+
+    def _charge(self, size: int) -> None:
+        self._jobs_left -= 1
+        self._bytes_left -= size
+        if self._jobs_left < 0:
+            msg = f"one function call may schedule at most {CALL_JOBS_MAX} jobs: schedule one that schedules the rest"
+            raise LimitExceeded(msg)
+        if self._bytes_left < 0:
+            msg = f"one function call may schedule at most {CALL_ARGS_BYTES_MAX} bytes of arguments in all"
+            raise LimitExceeded(msg)
+
+    # last: from here on `list` is this method inside the class body
+    def list(self, *, fn: Target | str | None = None, state: State | None = None, key: str | None = None) -> JobList:
+        """Return the jobs that match, newest first: `async for job in …` walks them all, `await ….page()` takes one."""
+        paths = None if fn is None else (fn if isinstance(fn, str) else fn.path,)
+        return JobList(self._port, JobFilter(paths, state, key))
+
+
+class Moment:
+    """When, and with which options; `.call` says what."""
+
+    __slots__ = ("_delay", "_instant", "_options", "_scheduler")
+
+    def __init__(
+        self, scheduler: Scheduler, delay: timedelta | None, instant: Instant | None, options: JobOptions
+    ) -> None:
+        self._scheduler = scheduler
+        self._delay = delay
+        self._instant = instant
+        self._options = options
+
+    def call(self, fn: Bindable[P], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, str]:
+        """Schedule `fn` with these arguments and return the job's id. Raises as `Scheduler.run_after` does."""
+        return self._scheduler._insert(  # noqa: SLF001 - a Moment is a part of its scheduler
+            fn.bind(*args, **kwargs), self._delay, self._instant, self._options
+        )
+
+
+class JobList:
+    """Jobs that match a filter, newest first, read page by page: each page is one consistent read."""
+
+    def __init__(self, port: SchedulerPort, which: JobFilter) -> None:
+        self._port = port
+        self._which = which
+
+    async def __aiter__(self) -> AsyncIterator[Job]:
+        """Yield every job, walking all pages."""
+        cursor = None
+        while True:
+            page = await self._port.page(self._which, cursor, 100)
+            for job in page.items:
+                yield job
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def page(self, *, cursor: str | None = None, limit: int = 100) -> Coroutine[Any, Any, Page[Job]]:
+        """Return one page of at most `limit` (1 to 1000) jobs, from after `cursor`. Raises InvalidArgs."""
+        return self._port.page(self._which, cursor, limit)
+
+    def count(self) -> Coroutine[Any, Any, int]:
+        """Return how many jobs match."""
+        return self._port.count(self._which)
+
+
+def check_options(options: JobOptions) -> JobOptions:
+    """Return options that are known and fit. Raises InvalidArgs."""
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        msg = f"unknown job option(s) {sorted(unknown)}; known are {sorted(_OPTIONS)}"
+        raise InvalidArgs(msg)
+    for name in ("key", "idempotency_key"):
+        value = options.get(name)
+        if name in options and not (isinstance(value, str) and 0 < len(value) <= KEY_CHARS_MAX):
+            msg = f"{name} must be a str of 1 to {KEY_CHARS_MAX} characters, not {value!r:.80}"
+            raise InvalidArgs(msg)
+    if "on_conflict" in options:
+        if options["on_conflict"] not in _ON_CONFLICT:
+            msg = f"on_conflict must be one of {sorted(_ON_CONFLICT)}, not {options['on_conflict']!r}"
+            raise InvalidArgs(msg)
+        if "key" not in options:
+            msg = "on_conflict says what a second job under the same key does: give key=… too"
+            raise InvalidArgs(msg)
+    return options
+
+
+def _call(what: str | Call[Any], args: Args | None) -> Call[Any]:
+    if isinstance(what, Call):
+        return what
+    if not isinstance(what, str):
+        msg = f"give a 'namespace:function' path or fn.bind(…), not {type(what).__name__}"
+        raise InvalidArgs(msg)
+    if args is not None and not isinstance(args, dict) and not hasattr(args, "keys"):
+        msg = f"arguments are a mapping of names to values, not {type(args).__name__}"
+        raise InvalidArgs(msg)
+    return Call(what, args)
+
+

@@ -1,0 +1,1 @@
+"""Stores: the port (`base`) and its adapters."""

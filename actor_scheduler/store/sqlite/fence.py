@@ -1,0 +1,88 @@
+"""The fence around app SQL: an authorizer that stands on every connection from the start.
+
+SQLite asks it when a statement is prepared, and only then.  Python caches prepared statements by text, so a cached
+one skips it: each of our own statements therefore carries a secret comment (`ours`), and the two never share one.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import sqlite3
+from typing import Final
+
+PREFIXES: Final = ("_scheduler_", "_scheduled_")  # names that are ours
+SYSTEM_VIEW: Final = "_scheduled_functions"
+
+_SECRET: Final = f" /* {secrets.token_hex(16)} */"
+_OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
+_NAMES: Final = {
+    value: name.removeprefix("SQLITE_").replace("_", " ")
+    for name, value in vars(sqlite3).items()
+    if name.startswith((
+        "SQLITE_CREATE_", "SQLITE_DROP_", "SQLITE_ALTER_", "SQLITE_PRAGMA", "SQLITE_ATTACH", "SQLITE_DETACH",
+        "SQLITE_TRANSACTION", "SQLITE_SAVEPOINT", "SQLITE_ANALYZE", "SQLITE_REINDEX", "SQLITE_INSERT", "SQLITE_UPDATE",
+        "SQLITE_DELETE", "SQLITE_READ", "SQLITE_FUNCTION", "SQLITE_SELECT", "SQLITE_RECURSIVE",
+    ))
+}  # fmt: skip
+_WRITES: Final = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
+_ALWAYS: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE})
+_HIDDEN_TABLES: Final = frozenset({"sqlite_stmt"})  # would show our statements, secret comment and all
+_REFUSED_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
+_HARMLESS_PRAGMAS: Final = frozenset({"data_version"})  # FTS5 asks for it inside its own queries
+_DDL: Final = frozenset({
+    sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_VIEW,
+    sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_INDEX,
+    sqlite3.SQLITE_DROP_VIEW, sqlite3.SQLITE_DROP_TRIGGER, sqlite3.SQLITE_DROP_VTABLE, sqlite3.SQLITE_ALTER_TABLE,
+    sqlite3.SQLITE_REINDEX, sqlite3.SQLITE_ANALYZE,
+})  # fmt: skip
+
+
+def ours(sql: str) -> str:
+    """Return a statement of ours, marked so that app SQL never shares its prepared form."""
+    return sql + _SECRET
+
+
+def is_ours(name: str | None) -> bool:
+    """Whether a table, index, view or trigger name is reserved for the scheduler."""
+    return name is not None and name.lower().startswith(PREFIXES)
+
+
+class Mode(enum.Enum):
+    """Whose statement is being prepared."""
+
+    OURS = enum.auto()
+    READ = enum.auto()
+    WRITE = enum.auto()
+    SCHEMA = enum.auto()
+
+
+class Fence:
+    """An authorizer callback with a mode. Installed once: installing again would re-prepare every statement."""
+
+    def __init__(self) -> None:
+        self.mode = Mode.OURS
+        self.refused = ""  # what was refused last, in words
+
+    def __call__(self, action: int, first: str | None, second: str | None, db: str | None, source: str | None) -> int:
+        """Answer SQLite: may this statement do this?"""
+        if self.mode is Mode.OURS or action in _ALWAYS or self._allows(action, first, second, db, source):
+            return _OK
+        what = _NAMES.get(action, f"action {action}")
+        self.refused = " ".join(part for part in (what, first, second) if part)
+        return _DENY
+
+    def _allows(self, action: int, first: str | None, second: str | None, db: str | None, source: str | None) -> bool:
+        if action == sqlite3.SQLITE_READ:
+            return (first or "").lower() not in _HIDDEN_TABLES and (
+                not is_ours(first) or source == SYSTEM_VIEW or first == SYSTEM_VIEW
+            )
+        if action == sqlite3.SQLITE_FUNCTION:
+            return (second or "").lower() not in _REFUSED_FUNCTIONS
+        if action == sqlite3.SQLITE_PRAGMA:
+            return (first or "").lower() in _HARMLESS_PRAGMAS and second is None
+        if self.mode is Mode.READ or is_ours(first) or is_ours(second):
+            return False
+        if action in _WRITES:
+            return db == "main" and (self.mode is Mode.SCHEMA or not (first or "").lower().startswith("sqlite_"))
+        return self.mode is Mode.SCHEMA and action in _DDL

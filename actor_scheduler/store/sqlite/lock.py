@@ -1,0 +1,111 @@
+"""One process owns the file: an OS lock on a side file, released by the kernel however the owner ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from actor_scheduler.clock import monotonic_us
+from actor_scheduler.errors import DatabaseLocked, StoreUnavailable
+from actor_scheduler.limits import SECOND_US
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_POLL_SECONDS: Final = 0.05  # while waiting for a predecessor to end: only at boot, so this is not polling at rest
+_held: Final[set[str]] = set()  # flock does not tell two owners in one process apart on every system
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class OwnerLock:
+    """The lock of one database file. Held from `acquire` to `release`, or to the end of the process."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._path = database.with_name(database.name + "-lock")
+        self._fd: int | None = None
+        self._pid = 0
+
+    async def acquire(self, timeout_us: int) -> None:
+        """Wait up to `timeout_us` for the lock.
+
+        Raises DatabaseLocked, with the owner's process id, when it is still held then.
+        """
+        deadline_us = monotonic_us() + timeout_us
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            while str(self._path) in _held or not _try_lock(fd):
+                if monotonic_us() >= deadline_us:
+                    raise DatabaseLocked(self._refusal(fd, timeout_us))
+                await asyncio.sleep(_POLL_SECONDS)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else os.write(fd, str(os.getpid()).encode())
+        self._fd = fd
+        self._pid = os.getpid()
+        _held.add(str(self._path))
+        _live.append(self)
+
+    def _refusal(self, fd: int, timeout_us: int) -> str:
+        owner = os.read(fd, 32).decode(errors="replace") or "unknown"
+        return (
+            f"{self._database} is owned by another process (pid {owner}) and was not released within "
+            f"{timeout_us / SECOND_US:g} s: run one process per file (uvicorn --workers 1), or stop the other one"
+        )
+
+    def check_process(self) -> None:
+        """Raise StoreUnavailable in a forked child: the connection and the lock belong to the parent."""
+        if self._pid != os.getpid():
+            msg = "this process was forked from the one that owns the database: start the app after the fork"
+            raise StoreUnavailable(msg)
+
+    def release(self) -> None:
+        """Give the lock up; harmless when it is not held. The side file stays: removing it would race a waiter."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+            _held.discard(str(self._path))
+            _live.remove(self)
+
+    def _drop_in_child(self) -> None:
+        # A child's copy of the descriptor would keep the lock alive after the owner died.
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+_live: Final[list[OwnerLock]] = []
+
+
+def _after_fork_in_child() -> None:
+    for lock in _live:
+        lock._drop_in_child()  # noqa: SLF001
+    _live.clear()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,64 @@
+"""What a boot does to the file before anything else runs. Harmless to repeat, from any point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from actor_scheduler.store.sqlite.fence import ours
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection
+
+_EPOCH: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'boot_epoch'")
+_SET_EPOCH: Final = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = 'boot_epoch'")
+_RESERVED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")
+_HIGHEST: Final = ours("SELECT coalesce(max(seq), 0) FROM main._scheduler_jobs")
+_ORPHANS: Final = ours(
+    "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'interrupted', completed_at_us = ?, error = ?"
+    " WHERE state = 'in_progress' AND boot <> ?"
+)
+_CLAIMED: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
+_UNCLAIM: Final = ours(
+    "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL"
+    " WHERE seq = ? AND state = 'in_progress' AND boot = ?"
+)
+_INTERRUPTED: Final = "the process ended while this action was running; actions start at most once, so it was not run again"
+
+
+def begin_boot(raw: sqlite3.Connection, now_us: int) -> tuple[int, int, int]:
+    """Number this boot, and fail the actions that another boot left in progress, in one transaction.
+
+    Return the boot's number, the first free sequence number, and how many actions were interrupted.
+    """
+    raw.execute(ours("BEGIN IMMEDIATE"))
+    try:
+        boot: int = raw.execute(_EPOCH).fetchone()[0] + 1
+        raw.execute(_SET_EPOCH, (boot,))
+        interrupted = raw.execute(_ORPHANS, (now_us, _INTERRUPTED, boot)).rowcount
+        next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
+        raw.execute(ours("COMMIT"))
+    except BaseException:
+        if raw.in_transaction:
+            raw.execute(ours("ROLLBACK"))
+        raise
+    return boot, next_seq, interrupted
+
+
+def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[int]) -> int:
+    """Make this boot's claims pending again that never started, and return how many there were.
+
+    After a commit of unknown outcome a claim may have become durable though the action was never started: starts wait
+    for the acknowledgement, so whatever is not in `running` has not started.
+    """
+    raw.execute(ours("BEGIN IMMEDIATE"))
+    try:
+        claimed = [seq for (seq,) in raw.execute(_CLAIMED, (boot,))]
+        unstarted = [(seq, boot) for seq in claimed if seq not in running]
+        raw.executemany(_UNCLAIM, unstarted)
+        raw.execute(ours("COMMIT"))
+    except BaseException:
+        if raw.in_transaction:
+            raw.execute(ours("ROLLBACK"))
+        raise
+    return len(unstarted)

@@ -1,0 +1,134 @@
+"""The scheduler's own tables, and the numbered steps that lead to them. Forward only; a released step is frozen."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from actor_scheduler.errors import SchemaError
+from actor_scheduler.store.sqlite.fence import SYSTEM_VIEW, ours
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION_ID: Final = 0x41435348  # "ACSH", in the file's header: whose file this is
+
+# Times are microseconds since the epoch, UTC. `scheduled_at_us` is what was asked; `fire_at_us` when the next attempt
+# may start. `seq` is the order of acceptance and is never reused. The columns that nothing writes yet (lane, priority,
+# deaths, meta, and the attempts table) are here because adding them to a large table later is dear.
+_STEP_1: Final = (
+    """CREATE TABLE _scheduler_meta (
+        name TEXT PRIMARY KEY,
+        value ANY NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE _scheduler_jobs (
+        seq INTEGER PRIMARY KEY,
+        nonce INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'pending',
+        fire_at_us INTEGER NOT NULL,
+        scheduled_at_us INTEGER NOT NULL,
+        created_at_us INTEGER NOT NULL,
+        args BLOB NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        deaths INTEGER NOT NULL DEFAULT 0,
+        boot INTEGER,
+        started_at_us INTEGER,
+        completed_at_us INTEGER,
+        key TEXT,
+        idempotency_key TEXT,
+        occurrence_id TEXT,
+        parent_id TEXT,
+        lane TEXT,
+        priority INTEGER NOT NULL DEFAULT 0,
+        cause TEXT,
+        error TEXT,
+        error_code TEXT,
+        error_data BLOB,
+        traceback TEXT,
+        result BLOB,
+        result_truncated INTEGER NOT NULL DEFAULT 0,
+        meta BLOB
+    ) STRICT""",
+    "CREATE INDEX _scheduler_jobs_due ON _scheduler_jobs (queue, fire_at_us, seq) WHERE state = 'pending'",
+    "CREATE INDEX _scheduler_jobs_running ON _scheduler_jobs (seq) WHERE state = 'in_progress'",
+    "CREATE INDEX _scheduler_jobs_failed ON _scheduler_jobs (seq) WHERE state = 'failed'",
+    """CREATE UNIQUE INDEX _scheduler_jobs_key ON _scheduler_jobs (key)
+        WHERE key IS NOT NULL AND state IN ('pending', 'in_progress')""",
+    """CREATE UNIQUE INDEX _scheduler_jobs_idempotency_key ON _scheduler_jobs (idempotency_key)
+        WHERE idempotency_key IS NOT NULL""",
+    """CREATE TABLE _scheduler_attempts (
+        job_seq INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        boot INTEGER NOT NULL,
+        started_at_us INTEGER NOT NULL,
+        ended_at_us INTEGER,
+        cause TEXT,
+        error TEXT,
+        PRIMARY KEY (job_seq, attempt)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE _scheduler_schema_steps (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        applied_at_us INTEGER NOT NULL
+    ) STRICT""",
+)
+
+STEPS: Final = (_STEP_1,)
+VERSION: Final = len(STEPS)
+
+# A temporary view, made on each of our connections: views of the file itself may not use functions of ours.
+_VIEW: Final = f"""CREATE TEMP VIEW IF NOT EXISTS {SYSTEM_VIEW} AS SELECT
+    printf('%016x%016x', seq, nonce) AS id, path AS name, kind, state, msgpack_to_json(args) AS args,
+    scheduled_at_us AS scheduled_time_us, completed_at_us AS completed_time_us, started_at_us AS started_time_us,
+    created_at_us AS created_time_us, fire_at_us, attempt, key, cause, error, error_code,
+    msgpack_to_json(result) AS result, result_truncated, coalesce(occurrence_id, printf('%016x%016x', seq, nonce))
+    AS occurrence_id, parent_id FROM main._scheduler_jobs"""
+
+
+def make_view(connection: sqlite3.Connection) -> None:
+    """Make `_scheduled_functions` readable on this connection."""
+    connection.execute(ours(_VIEW))
+
+
+def migrate(connection: sqlite3.Connection, now_us: int) -> None:
+    """Bring the file to today's schema in one transaction; harmless when it is there already.
+
+    Raises SchemaError for a file of a newer release or of another program; the file is then untouched.
+    """
+    version: int = connection.execute(ours("PRAGMA user_version")).fetchone()[0]
+    application: int = connection.execute(ours("PRAGMA application_id")).fetchone()[0]
+    tables: int = connection.execute(ours("SELECT count(*) FROM sqlite_schema")).fetchone()[0]
+    if application != APPLICATION_ID and (application or version):
+        msg = f"the file belongs to another program (application_id {application:#x}); give the app a file of its own"
+        raise SchemaError(msg)
+    if version > VERSION:
+        msg = f"the file has schema version {version}, this release knows up to {VERSION}: upgrade actor-scheduler"
+        raise SchemaError(msg)
+    if version == VERSION:
+        return
+    if version == 0 and tables:
+        own = connection.execute(ours("SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_sched%' ESCAPE '\\'"))
+        if own.fetchone()[0]:
+            msg = "the file holds tables named _sched… that are not the scheduler's: give the app a file of its own"
+            raise SchemaError(msg)
+    connection.execute(ours("BEGIN IMMEDIATE"))
+    try:
+        for step in STEPS[version:]:
+            for statement in step:
+                connection.execute(ours(statement))
+        if version == 0:
+            connection.executemany(
+                ours("INSERT INTO main._scheduler_meta (name, value) VALUES (?, ?)"),
+                [("db_uuid", secrets.token_hex(16)), ("created_at_us", now_us), ("boot_epoch", 0), ("seq_reserved", 0)],
+            )
+        connection.execute(ours(f"PRAGMA application_id = {APPLICATION_ID}"))
+        connection.execute(ours(f"PRAGMA user_version = {VERSION}"))
+        connection.execute(ours("COMMIT"))
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute(ours("ROLLBACK"))
+        raise

@@ -1,0 +1,219 @@
+"""The SQLite store: the port's five methods over one writer thread and a few readers."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from actor_scheduler.crashpoints import reach
+from actor_scheduler.errors import ActorSchedulerError, NotStarted, StoreUnavailable
+from actor_scheduler.ids import NonceSource, SystemNonces
+from actor_scheduler.store.base import Host, QueryBody, Refill, Refused, TurnResult, Unit
+from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
+from actor_scheduler.store.sqlite.connection import Connection, FileIdentity, advise, connect_writer, prepare_file
+from actor_scheduler.store.sqlite.faults import describe
+from actor_scheduler.store.sqlite.fence import ours
+from actor_scheduler.store.sqlite.jobs import JobWriter
+from actor_scheduler.store.sqlite.lock import OwnerLock
+from actor_scheduler.store.sqlite.readers import ReaderPool
+from actor_scheduler.store.sqlite.recovery import begin_boot, release_unstarted
+from actor_scheduler.store.sqlite.schema import make_view, migrate
+from actor_scheduler.store.sqlite.thread import Db, ThreadDb
+from actor_scheduler.store.sqlite.turn import TurnRunner
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from actor_scheduler.clock import Clock
+
+log = logging.getLogger("actor_scheduler")
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL", "EXTRA"]
+_READERS: Final = 4  # queries at once; each is one thread, and two cores gain nothing from more
+
+
+class SqliteStore:
+    """Jobs in one SQLite file in WAL mode. `synchronous=FULL`: what was acknowledged survives a power cut."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        host: Host,
+        clock: Clock,
+        *,
+        schema: Sequence[SchemaStep] = (),
+        create: bool = True,
+        synchronous: Synchronous = "FULL",
+        lock_timeout_us: int = 10_000_000,
+        nonces: NonceSource | None = None,
+        make_db: Callable[[Callable[[], sqlite3.Connection]], Db] = ThreadDb,
+    ) -> None:
+        self.path: Final = Path(path)
+        self._host = host
+        self._clock = clock
+        self._schema = schema
+        self._create = create
+        self._synchronous = synchronous
+        self._lock_timeout_us = lock_timeout_us
+        self._nonces = nonces if nonces is not None else SystemNonces()
+        self._make_db = make_db
+        self._lock = OwnerLock(self.path)
+        self._identity: FileIdentity | None = None
+        self._db: Db | None = None
+        self._connection: Connection | None = None
+        self._writer: JobWriter | None = None
+        self._readers = ReaderPool(self.path, _READERS, make_db)
+        self.runner: TurnRunner | None = None
+        self.boot = 0
+
+    # ------------------------------------------------------------ opening and closing
+
+    async def open(self) -> None:
+        """Take the file, migrate it, apply the app's schema, number this boot and fail interrupted actions.
+
+        Raises DatabaseLocked, SchemaError or StoreUnavailable, each in one sentence; nothing is held then.
+        """
+        prepare_file(self.path, create=self._create)
+        await self._lock.acquire(self._lock_timeout_us)
+        reach("boot.locked")
+        try:
+            advise(self.path)
+            self._identity = FileIdentity(self.path)
+            await self._connect()
+            assert self._db is not None
+            await self._db.run(self._boot)
+        except sqlite3.Error as error:
+            await self._let_go()
+            msg = f"{self.path} can't be used: {describe(error)}"
+            raise StoreUnavailable(msg) from error
+        except BaseException:
+            await self._let_go()
+            raise
+        reach("boot.ready")
+
+    async def _connect(self) -> None:
+        self._db = self._make_db(partial(connect_writer, self.path, self._synchronous))
+        try:
+            raw = await self._db.connect()
+        except BaseException:
+            self._db = None
+            raise
+        self._connection = Connection(raw)
+        reach("boot.connected")
+
+    def _boot(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        migrate(connection.raw, self._clock.now_us())
+        make_view(connection.raw)
+        applied = apply_steps(connection.raw, connection.fence, self._schema, self._clock.now_us())
+        if applied:
+            log.info("applied %d schema step(s) to %s", applied, self.path)
+        reach("boot.migrated")
+        self.boot, next_seq, interrupted = begin_boot(connection.raw, self._clock.now_us())
+        if interrupted:
+            log.warning("%d action(s) were running when the process ended; they are failed: interrupted", interrupted)
+        self._make_runner(next_seq)
+        reach("boot.recovered")
+
+    def _make_runner(self, next_seq: int) -> None:
+        assert self._connection is not None
+        self._writer = JobWriter(self._connection.raw, self.boot, self._nonces)
+        self._writer.start_at(next_seq)
+        self.runner = TurnRunner(self._connection, self._writer, self._host, self._clock)
+
+    async def reopen(self, running: Sequence[int]) -> None:
+        """Start again from the file after an error of unknown outcome.
+
+        The log is checkpointed before anything is acknowledged again: pages that a failed flush left marked clean in
+        memory would otherwise be trusted.  Raises StoreUnavailable when the file is not the one that was opened, or
+        can't be used.
+        """
+        self._readers.abandon()
+        if self._db is not None:
+            self._db.abandon()
+            self._db = None
+        assert self._identity is not None
+        self._identity.check()
+        try:
+            await self._connect()
+            assert self._db is not None
+            await self._db.run(partial(self._recover, frozenset(running)))
+        except sqlite3.Error as error:
+            msg = f"{self.path} can't be reopened: {describe(error)}"
+            raise StoreUnavailable(msg) from error
+
+    def _recover(self, running: frozenset[int]) -> None:
+        assert self._connection is not None
+        raw = self._connection.raw
+        raw.execute(ours("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
+        make_view(raw)
+        release_unstarted(raw, self.boot, running)
+        reserved = raw.execute(ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")).fetchone()[0]
+        self._make_runner(max(reserved, self._writer.next_seq if self._writer is not None else 0))
+
+    async def close(self, *, checkpoint: bool = True) -> None:
+        """Close every connection and give up the file; with `checkpoint`, leave no log behind."""
+        if checkpoint and self._db is not None:
+            await self._readers.close()
+            try:
+                await self._db.run(self._checkpoint)
+            except sqlite3.Error as error:
+                log.warning("the last checkpoint failed, the next start makes up for it: %s", describe(error))
+            reach("shutdown.checkpointed")
+        await self._let_go()
+        reach("shutdown.closed")
+
+    def _checkpoint(self) -> None:
+        assert self._connection is not None
+        self._connection.raw.execute(ours("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
+
+    async def _let_go(self) -> None:
+        self._readers.abandon()
+        db, self._db, self.runner = self._db, None, None
+        try:
+            if db is not None:
+                await db.close()
+        finally:
+            self._lock.release()
+
+    def abandon(self) -> None:
+        """Give up without waiting for a writer that is stuck; the lock goes with the process."""
+        self._readers.abandon()
+        if self._db is not None:
+            self._db.abandon()
+
+    # ------------------------------------------------------------ work
+
+    def check_process(self) -> None:
+        """Raise StoreUnavailable in a forked child of the owner: the writer's thread did not come along."""
+        self._lock.check_process()
+
+    async def apply(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
+        """Run a turn in one hop to the writer's thread."""
+        if self._db is None or self.runner is None:
+            return _refused(units, StoreUnavailable("the database is not open"))
+        return await self._db.run(partial(self._turn, self.runner, units, refills))
+
+    def _turn(self, runner: TurnRunner, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
+        try:
+            assert self._identity is not None
+            self._identity.check()
+        except ActorSchedulerError as error:
+            return _refused(units, error)
+        return runner.run(units, refills)
+
+    async def query(self, body: QueryBody, limit_us: int | None = None) -> Any:
+        """Run a query's body in one read snapshot, beside the writer."""
+        if self._db is None:
+            msg = "the database is not open"
+            raise NotStarted(msg)
+        return await self._readers.query(body, self._clock.now_us(), limit_us)
+
+
+def _refused(units: Sequence[Unit], error: ActorSchedulerError) -> TurnResult:
+    return TurnResult(replies=[Refused(error) for _ in units], broken=error)

@@ -1,0 +1,396 @@
+"""One turn on the writer's thread: many units, one transaction, one flush.
+
+Blame one, or stop.  A failure before the commit, or a commit refused for a constraint, is definite: the turn is
+rolled back, split, and run again until the unit to blame stands alone; its turn-mates commit.  So a mutation's body
+may run more than once before it is answered, and its effects commit once.  Any other error of a commit is unknown
+(trap T2): the turn's units are answered so, and the store must be reopened.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, assert_never
+
+from actor_scheduler.clock import Clock, monotonic_us
+from actor_scheduler.crashpoints import reach
+from actor_scheduler.errors import (
+    ActorSchedulerError,
+    IntegrityError,
+    OutcomeUnknown,
+    StoreUnavailable,
+    TransactionLost,
+)
+from actor_scheduler.limits import TURN_US_MAX
+from actor_scheduler.model import ACTIONS, DueJob, Outcome, Succeeded
+from actor_scheduler.store.base import (
+    CancelJob,
+    Claimed,
+    CompleteJob,
+    Done,
+    Effects,
+    Host,
+    InsertJobs,
+    Mutate,
+    Refill,
+    Refused,
+    Reply,
+    RetryJob,
+    RunDue,
+    TurnResult,
+    Unit,
+    Unknown,
+)
+from actor_scheduler.store.sqlite import job_rows
+from actor_scheduler.store.sqlite.body import MutationTx
+from actor_scheduler.store.sqlite.drive import NoLoop, drive, no_loop
+from actor_scheduler.store.sqlite.faults import StoreFault, code_of, describe, is_store_fault, transaction_lost
+from actor_scheduler.store.sqlite.fence import ours
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Context
+
+    from actor_scheduler.store.sqlite.connection import Connection
+    from actor_scheduler.store.sqlite.jobs import JobWriter
+
+log = logging.getLogger("actor_scheduler")
+
+_BEGIN = ours("BEGIN IMMEDIATE")
+_COMMIT = ours("COMMIT")
+_ROLLBACK = ours("ROLLBACK")
+_SAVE = ours("SAVEPOINT unit")
+_RELEASE = ours("RELEASE unit")
+_BACK = ours("ROLLBACK TO unit")
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Definite(Exception):
+    """A batch was rolled back whole. `at` is the unit that is to blame, None when only the commit knows."""
+
+    def __init__(self, error: Exception, at: int | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.at = at
+
+
+class TurnRunner:
+    """Runs turns on one connection, on that connection's thread."""
+
+    def __init__(self, connection: Connection, writer: JobWriter, host: Host, clock: Clock) -> None:
+        self._connection = connection
+        self._raw = connection.raw
+        self._writer = writer
+        self._host = host
+        self._clock = clock
+        self._stub = NoLoop()
+        self.unit_began_us: int | None = None  # monotonic; read by the loop to notice a body that never returns
+        self.unit_limit_us: int | None = None
+
+    def run(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
+        """Run a turn and return its replies. Never raises: what can't be said of one unit is `broken`."""
+        result = TurnResult()
+        began_us = monotonic_us()
+        waiting = [list(units)] if units else []
+        with no_loop(self._stub):
+            while waiting:
+                batch = waiting.pop()
+                try:
+                    replies, effects = self._attempt(batch, began_us)
+                except Definite as definite:
+                    if len(batch) > 1:
+                        waiting.extend(reversed(_split(batch, definite.at)))
+                        continue
+                    replies, effects = self._blame(batch[0], definite.error)
+                except StoreFault as fault:
+                    _stop(result, [batch, *reversed(waiting)], fault)
+                    break
+                except OutcomeUnknown as unknown:
+                    result.replies.extend(Unknown(unknown) for _ in batch)
+                    _stop(result, waiting[::-1], unknown)
+                    break
+                except Exception as bug:
+                    log.exception("a turn failed in the scheduler itself; it was rolled back")
+                    _stop(result, [batch, *reversed(waiting)], bug)
+                    break
+                result.replies.extend(replies)
+                _merge(result.effects, effects)
+                if len(replies) < len(batch) or (waiting and monotonic_us() - began_us > TURN_US_MAX):
+                    break  # out of time: what was not begun goes into the next turn
+            if result.broken is None:
+                self._refill(result, refills)
+        return result
+
+    # ------------------------------------------------------------ one transaction
+
+    def _attempt(self, batch: list[Unit], began_us: int) -> tuple[list[Reply], Effects]:
+        """Run as many units as fit into the turn's time, in one transaction, and commit.
+
+        Raises Definite (all rolled back), StoreFault (all rolled back, reopen), OutcomeUnknown (reopen).
+        """
+        raw = self._raw
+        reach("turn.before_begin")
+        try:
+            raw.execute(_BEGIN)
+        except sqlite3.Error as error:
+            if code_of(error) in _BUSY:
+                msg = f"another program holds the database for writing: {describe(error)}"
+                return [Refused(StoreUnavailable(msg)) for _ in batch], Effects()
+            raise StoreFault(error) from error
+        reach("turn.begun")
+        self._writer.begin(self._clock.now_us())
+        replies: list[Reply] = []
+        try:
+            while len(replies) < len(batch) and (not replies or monotonic_us() - began_us <= TURN_US_MAX):
+                self._run_next(batch, replies)
+                if not raw.in_transaction:
+                    raise Definite(TransactionLost("SQLite ended the transaction by itself"), len(replies) - 1)
+        except Definite:
+            self._roll_back()
+            raise
+        except sqlite3.Error as error:  # of a statement of ours
+            lost = not raw.in_transaction
+            self._roll_back()
+            if is_store_fault(error) or not lost:
+                raise StoreFault(error) from error
+            raise Definite(transaction_lost(error), len(replies)) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        self._commit()
+        return replies, self._writer.committed()
+
+    def _commit(self) -> None:
+        reach("turn.before_commit")
+        try:
+            self._raw.execute(_COMMIT)
+        except sqlite3.Error as error:
+            code = code_of(error)
+            self._roll_back()
+            if code == sqlite3.SQLITE_CONSTRAINT or code == sqlite3.SQLITE_FULL or code in _BUSY:
+                raise Definite(_refused_commit(error), None) from error
+            msg = f"COMMIT failed with {describe(error)}: it may or may not have happened"
+            raise OutcomeUnknown(msg) from error
+        reach("turn.committed")
+
+    def _roll_back(self) -> None:
+        if self._raw.in_transaction:
+            try:
+                self._raw.execute(_ROLLBACK)
+            except sqlite3.Error as error:
+                log.warning("rollback failed, the store is reopened: %s", describe(error))
+
+    def _blame(self, unit: Unit, error: Exception) -> tuple[list[Reply], Effects]:
+        """Answer for the one unit that can't commit: a due mutation is recorded as failed, anything else is refused."""
+        if isinstance(unit, RunDue) and not isinstance(error, StoreUnavailable):
+            try:
+                self._raw.execute(_BEGIN)
+                self._writer.begin(self._clock.now_us())
+                job = job_rows.due(self._raw, unit.entry.seq, self._writer.now_us)
+                if job is not None:
+                    self._writer.complete_mutation(job, self._host.failure(error), self._clock.now_us())
+                self._commit()
+                return [Done()], self._writer.committed()
+            except (sqlite3.Error, Definite) as again:
+                self._roll_back()
+                log.warning("the failure of job %s could not be recorded: %s", unit.entry.seq, again)
+        return [Refused(error)], Effects()
+
+    # ------------------------------------------------------------ units
+
+    def _run_next(self, batch: list[Unit], replies: list[Reply]) -> None:
+        """Run the next unit, or the next few of a kind that one statement serves."""
+        unit = batch[len(replies)]
+        match unit:
+            case InsertJobs():
+                self._insert(batch, replies)
+            case RunDue(queue) if queue == ACTIONS:
+                self._claim(batch, replies)
+            case RunDue():
+                replies.append(self._run_due(unit, len(replies)))
+            case Mutate():
+                replies.append(self._mutate(unit, len(replies)))
+            case CancelJob():
+                replies.append(Done(self._writer.cancel(unit)))
+            case RetryJob(job_id, now_us):
+                replies.append(self._in_savepoint(lambda: self._writer.retry(job_id, now_us)))
+            case CompleteJob(seq, attempt, outcome, completed_at_us):
+                replies.append(Done(self._writer.complete_action(seq, attempt, outcome, completed_at_us)))
+            case _:
+                assert_never(unit)
+
+    def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
+        """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
+        start = end = len(replies)
+        while end < len(batch) and isinstance(unit := batch[end], InsertJobs) and _is_plain(unit):
+            end += 1
+        if end == start:
+            unit = batch[start]
+            assert isinstance(unit, InsertJobs)
+            replies.append(self._in_savepoint(lambda: self._writer.insert(unit.jobs)))
+            return
+        plain = [unit for unit in batch[start:end] if isinstance(unit, InsertJobs)]
+        ids = self._writer.insert_plain([job for unit in plain for job in unit.jobs])
+        at = 0
+        for unit in plain:
+            replies.append(Done(ids[at : at + len(unit.jobs)]))
+            at += len(unit.jobs)
+
+    def _claim(self, batch: list[Unit], replies: list[Reply]) -> None:
+        """Claim the due action of this unit, and of those right after it."""
+        run: list[RunDue] = []
+        for unit in batch[len(replies) :]:
+            if not (isinstance(unit, RunDue) and unit.queue == ACTIONS):
+                break
+            run.append(unit)
+        due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
+        if not self._writer.claim(due.values()):
+            raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
+        replies.extend(
+            Done(Claimed(job)) if (job := due.get(unit.entry.seq)) is not None else Done() for unit in run
+        )
+
+    def _in_savepoint(self, work: Any) -> Reply:
+        """Run a step that may refuse half-way, and undo it if it does."""
+        mark = self._writer.mark()
+        self._raw.execute(_SAVE)
+        try:
+            value = work()
+        except ActorSchedulerError as error:
+            self._raw.execute(_BACK)
+            self._raw.execute(_RELEASE)
+            self._writer.rewind(mark)
+            return Refused(error)
+        self._raw.execute(_RELEASE)
+        return Done(value)
+
+    def _mutate(self, unit: Mutate, at: int) -> Reply:
+        """Run a live mutation."""
+        once = unit.idempotent
+        if once is not None:
+            try:
+                earlier = self._writer.earlier_result(once.key, once.path, once.args)
+            except ActorSchedulerError as error:
+                return Refused(error)
+            if earlier is not None:
+                return Done(earlier[0])
+
+        def finish(value: Any) -> None:
+            if once is not None:
+                self._writer.record_live(once.key, once.path, once.args, self._host.keep(once.path, value))
+
+        try:
+            return Done(self._drive(unit.body, None, unit.limit_us, unit.context or copy_context(), finish, at))
+        except (Definite, StoreFault):
+            raise
+        except BaseException as error:  # the function's own failure, of any kind, is its caller's answer
+            return Refused(error)
+
+    def _run_due(self, unit: RunDue, at: int) -> Reply:
+        """Run a due mutation: its writes and its completion are one savepoint."""
+        reach("mutation.before")
+        job = job_rows.due(self._raw, unit.entry.seq, self._writer.now_us)
+        if job is None:
+            return Done()  # canceled by a unit before this one
+        try:
+            body, limit_us = self._host.mutation(job, unit.prepared)
+
+            def finish(value: Any) -> None:
+                if not self._complete(job, Succeeded(*self._host.keep(job.path, value))):
+                    msg = "the job's row changed while it ran"
+                    raise TransactionLost(msg)
+
+            self._drive(body, job, limit_us, copy_context(), finish, at)
+        except (Definite, StoreFault):
+            raise
+        except BaseException as error:
+            self._complete(job, self._host.failure(error))
+            reach("mutation.failure_written")
+        return Done()
+
+    def _complete(self, job: DueJob, outcome: Outcome) -> bool:
+        return self._writer.complete_mutation(job, outcome, self._clock.now_us())
+
+    def _drive(
+        self, body: Any, job: DueJob | None, limit_us: int | None, context: Context, finish: Any, at: int
+    ) -> Any:
+        """Drive a mutation's body inside its savepoint and return what it returned.
+
+        Raises what the body raised, once its savepoint is undone; Definite when the transaction is gone with it.
+        """
+        raw = self._raw
+        tx = MutationTx(self._connection, self._writer, self._writer.now_us, job.seq if job is not None else None)
+        mark = self._writer.mark()
+        raw.execute(_SAVE)
+        reach("mutation.savepoint")
+        self.unit_limit_us = limit_us
+        self.unit_began_us = monotonic_us()
+        self._connection.deadline_us = None if limit_us is None else self.unit_began_us + limit_us
+        try:
+            value = drive(body(tx), tx, context, self._stub)
+            reach("mutation.body_done")
+            finish(value)
+        except BaseException as error:
+            self._connection.deadline_us = None
+            if isinstance(error, StoreFault):
+                raise
+            if not raw.in_transaction:
+                cause = error if isinstance(error, Exception) else TransactionLost(str(error))
+                raise Definite(cause, at) from error
+            raw.execute(_BACK)
+            raw.execute(_RELEASE)
+            self._writer.rewind(mark)
+            reach("mutation.failed_rolled_back")
+            raise
+        finally:
+            tx.end()
+            self._connection.deadline_us = None
+            self.unit_began_us = None
+        raw.execute(_RELEASE)
+        reach("mutation.released")
+        return value
+
+    # ------------------------------------------------------------ after the units
+
+    def _refill(self, result: TurnResult, refills: Sequence[Refill]) -> None:
+        for refill in refills:
+            try:
+                entries = job_rows.window(self._raw, refill.queue, refill.after, refill.count)
+            except sqlite3.Error as error:
+                result.broken = StoreUnavailable(f"reading pending jobs failed: {describe(error)}")
+                return
+            result.refills.append((refill.queue, entries, len(entries) < refill.count))
+            reach("refill.read")
+
+
+def _is_plain(unit: InsertJobs) -> bool:
+    return all(job.key is None and job.idempotency_key is None for job in unit.jobs)
+
+
+def _split(batch: list[Unit], at: int | None) -> list[list[Unit]]:
+    """Return the parts of a batch to run again: around the unit to blame, or in halves when it is not known."""
+    if at is None or at >= len(batch):
+        half = len(batch) // 2
+        return [batch[:half], batch[half:]]
+    return [part for part in (batch[:at], [batch[at]], batch[at + 1 :]) if part]
+
+
+def _refused_commit(error: sqlite3.Error) -> Exception:
+    if code_of(error) == sqlite3.SQLITE_CONSTRAINT:
+        return IntegrityError(f"the commit was refused: {error}")
+    return transaction_lost(error)
+
+
+def _stop(result: TurnResult, rest: Sequence[Sequence[Unit]], error: Exception) -> None:
+    """Refuse what definitely did not happen, and have the store reopened."""
+    refused = StoreUnavailable(f"not done, the database failed: {error}")
+    result.broken = refused
+    result.replies.extend(Refused(refused) for part in rest for _ in part)
+
+
+def _merge(into: Effects, effects: Effects) -> None:
+    into.pending.extend(effects.pending)
+    into.gone.extend(effects.gone)
+    into.ended.extend(effects.ended)
+

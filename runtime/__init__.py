@@ -1,0 +1,58 @@
+"""The runtime: queries, mutations and actions under `"namespace:function"` paths, called now or scheduled for later.
+
+Everything an app needs is here; `runtime.testing` has the virtual clock.
+"""
+
+from actor_scheduler.call import Call
+from actor_scheduler.clock import Clock, SystemClock
+from actor_scheduler.errors import (
+    AccessDenied,
+    ActorSchedulerError,
+    AlreadyStarted,
+    ContextClosed,
+    DatabaseError,
+    DatabaseLocked,
+    ForeignAwait,
+    ForgottenAwait,
+    FunctionError,
+    IntegrityError,
+    InvalidArgs,
+    InvalidTime,
+    KeyConflict,
+    LimitExceeded,
+    NotRegistrable,
+    NotStarted,
+    OutcomeUnknown,
+    Overloaded,
+    PartiallyScheduled,
+    SchemaError,
+    SqlRefused,
+    StoreFull,
+    StoreUnavailable,
+    TimeLimitExceeded,
+    TransactionLost,
+    UnknownFunction,
+    WriterStuck,
+    WrongKind,
+)
+from actor_scheduler.model import Args, Cause, Job, JobOptions, Kind, Page, State
+from actor_scheduler.scheduler import JobList, Moment, Scheduler
+from actor_scheduler.store.rows import Result, Row
+from actor_scheduler.times import Delay, Instant
+from runtime.app import App, AppScheduler, Caller
+from runtime.context import ActionCtx, CanSchedule, MutationCtx, QueryCtx, Reader, Writer
+from runtime.engine import AuthRequest
+from runtime.functions import Action, Function, Mutation, Namespace, Query, Schedulable
+from runtime.invoker import Access, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
+
+__all__ = [
+    "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppScheduler",
+    "Args", "AuthRequest", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed", "DatabaseError",
+    "DatabaseLocked", "Delay", "ForeignAwait", "ForgottenAwait", "Function", "FunctionError", "FunctionInvoker",
+    "Instant", "IntegrityError", "InvalidArgs", "InvalidTime", "Invoker", "Job", "JobInvoker", "JobList", "JobOptions",
+    "KeyConflict", "Kind", "LimitExceeded", "LocalInvoker", "Moment", "Mutation", "MutationCtx", "Namespace",
+    "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "Query", "QueryCtx",
+    "Reader", "Result", "Row", "RpcInvoker", "Schedulable", "Scheduler", "SchemaError", "SqlRefused", "State",
+    "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TransactionLost", "UnknownFunction",
+    "Writer", "WriterStuck", "WrongKind",
+]  # fmt: skip

@@ -1,0 +1,332 @@
+"""The app: what a web developer makes, includes namespaces in, and puts into the lifespan."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from typing_extensions import Self
+from typing_extensions import TypeVar as DefaultTypeVar
+
+from actor_scheduler.actor import Actor
+from actor_scheduler.clock import Clock, SystemClock
+from actor_scheduler.errors import AlreadyStarted, InvalidArgs, NotStarted, SchemaError
+from actor_scheduler.ids import parse_id
+from actor_scheduler.limits import ACTIONS_MAX, KEY_CHARS_MAX
+from actor_scheduler.model import TERMINAL, Args, Job
+from actor_scheduler.ports import ActorPort, Running
+from actor_scheduler.scheduler import Scheduler
+from actor_scheduler.store.sqlite import SqliteStore
+from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
+from actor_scheduler.store.sqlite.store import Synchronous
+from actor_scheduler.times import Delay, delay_us
+from runtime.engine import AuthRequest, Engine
+from runtime.functions import Function, Namespace
+from runtime.invoker import Access, LocalInvoker
+from runtime.providers import Provider, Providers
+from runtime.registry import Registry
+from runtime.waiting import within
+
+P = ParamSpec("P")
+R = TypeVar("R")
+AuthT = DefaultTypeVar("AuthT", default=Any)
+
+_LOCAL = LocalInvoker()
+
+
+class Caller(Protocol):
+    """Something that calls functions: the app, or the app acting as somebody."""
+
+    @overload
+    def call(self, fn: Function[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(self, path: str, args: Args | None = None, /) -> Coroutine[Any, Any, Any]: ...
+
+
+class AppScheduler(Scheduler):
+    """The app's own scheduler: durable when a call returns, and able to wait."""
+
+    def __init__(self, running: Callable[[], Running], engine: Callable[[], Engine]) -> None:
+        super().__init__(ActorPort(running), _LateTargets(engine))
+        self._running = running
+
+    async def wait(self, job_id: str, /, *, timeout: Delay | None = None) -> Job:
+        """Return the job once it has succeeded, failed or been canceled.
+
+        Raises TimeoutError after `timeout` (a timedelta, or seconds, on the app's clock), InvalidArgs when there is no
+        such job.
+        """
+        if timeout is None:
+            return await self._wait(job_id)
+        return await within(self._running().clock, delay_us(timeout, what="timeout"), self._wait(job_id))
+
+    async def _wait(self, job_id: str) -> Job:
+        parsed = parse_id(job_id)
+        while parsed is not None:
+            with self._running().actor.watch(parsed[0]) as ended:
+                job = await self.get(job_id)
+                if job is None:
+                    break
+                if job.state in TERMINAL:
+                    return job
+                await ended
+        msg = f"there is no job {job_id!r}"
+        raise InvalidArgs(msg)
+
+
+class _LateTargets:
+    """Targets of an app that may not have started yet."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+
+    def check(self, path: str, args: Args) -> Any:
+        return self._engine().check(path, args)
+
+
+class App(Generic[AuthT]):
+    """One durable scheduler over one SQLite file, and the functions it runs.
+
+    `async with app:` or `FastAPI(lifespan=app.lifespan)` starts it.  Between start and end one process owns the file.
+
+    `db` is the file; it is created unless `create=False`.  `auth` resolves who a call acts as; it is also asked for
+    scheduled runs, with an invoker whose source is "scheduler".  `lock_timeout` is how long a start waits for a
+    predecessor to let go of the file; `grace` how long running actions may go on when the app stops; both are
+    timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once.  `synchronous="NORMAL"`
+    trades the last moments before a power cut for speed with few callers.
+    """
+
+    @overload
+    def __init__(
+        self: App[Any],
+        db: str | os.PathLike[str],
+        /,
+        *,
+        namespaces: Iterable[Namespace[Any]] = (),
+        create: bool = True,
+        synchronous: Synchronous = "FULL",
+        lock_timeout: Delay = 10,
+        grace: Delay = 10,
+        max_running_actions: int = ACTIONS_MAX,
+        clock: Clock | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        db: str | os.PathLike[str],
+        /,
+        *,
+        auth: Callable[[AuthRequest], Awaitable[AuthT | None]],
+        namespaces: Iterable[Namespace[AuthT]] = (),
+        create: bool = True,
+        synchronous: Synchronous = "FULL",
+        lock_timeout: Delay = 10,
+        grace: Delay = 10,
+        max_running_actions: int = ACTIONS_MAX,
+        clock: Clock | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        db: str | os.PathLike[str],
+        /,
+        *,
+        auth: Callable[[AuthRequest], Awaitable[Any]] | None = None,
+        namespaces: Iterable[Namespace[Any]] = (),
+        create: bool = True,
+        synchronous: Synchronous = "FULL",
+        lock_timeout: Delay = 10,
+        grace: Delay = 10,
+        max_running_actions: int = ACTIONS_MAX,
+        clock: Clock | None = None,
+    ) -> None:
+        self._db = _database(db)
+        self._create = create
+        self._synchronous: Synchronous = synchronous
+        self._lock_timeout_us = delay_us(lock_timeout, what="lock_timeout")
+        self._grace_us = delay_us(grace, what="grace")
+        if max_running_actions < 1:
+            msg = "max_running_actions must be at least 1"
+            raise InvalidArgs(msg)
+        self._slots = max_running_actions
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._auth = auth
+        self._registry = Registry()
+        self._schema: list[SchemaStep] = []
+        self._overrides: dict[Provider, Any] = {}
+        self._engine: Engine | None = None
+        self._make_store: Callable[..., SqliteStore] = SqliteStore
+        self._scheduler = AppScheduler(self._running, self._started)
+        self.include(*namespaces)
+
+    # ------------------------------------------------------------ definitions
+
+    def namespace(self, name: str, /, *, access: Access = "internal") -> Namespace[AuthT]:
+        """Make a namespace and include it. Raises AlreadyStarted, NotRegistrable."""
+        namespace: Namespace[AuthT] = Namespace(name, access=access)
+        self.include(namespace)
+        return namespace
+
+    def include(self, *namespaces: Namespace[AuthT]) -> None:
+        """Add the functions of these namespaces. Raises AlreadyStarted, NotRegistrable."""
+        self._check_defining("include")
+        for namespace in namespaces:
+            self._registry.include(namespace)
+
+    def schema(self, *sql: str | Path) -> None:
+        """Declare the app's own tables, in steps: SQL text, a .sql file, or a folder of files 001_what.sql, 002_….
+
+        Each step is applied once, when the app starts, in order, in one transaction.  Steps are only ever added: one
+        that has changed since it was applied stops the start.  Raises AlreadyStarted, SchemaError.
+        """
+        self._check_defining("schema")
+        for source in sql:
+            if not isinstance(source, str | Path):
+                msg = f"schema takes SQL text or a Path, not {type(source).__name__}"
+                raise SchemaError(msg)
+            self._schema.extend(read_steps(source))
+
+    def _check_defining(self, what: str) -> None:
+        if self._engine is not None:
+            msg = f"{what} comes before the app starts"
+            raise AlreadyStarted(msg)
+
+    # ------------------------------------------------------------ use
+
+    @property
+    def scheduler(self) -> AppScheduler:
+        """The app's scheduler. It may be taken before the app starts, and be used once it has."""
+        return self._scheduler
+
+    @overload
+    def call(self, fn: Function[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(self, path: str, args: Args | None = None, /) -> Coroutine[Any, Any, Any]: ...
+    def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """Run a function now, on the path a scheduled run takes, and return what it returned.
+
+        A mutation is durable when this returns.  Raises what the function raised; UnknownFunction, AccessDenied (for
+        `system` functions) or InvalidArgs before anything ran; OutcomeUnknown when a commit's fate is not known.
+        """
+        return self._call(fn, args, kwargs, None, None)
+
+    def acting_as(self, auth: AuthT, /) -> Caller:
+        """Return a caller whose functions see this identity as `ctx.auth`: for a route that has resolved its user."""
+        return cast("Caller", _BoundCaller(self, auth, None))
+
+    def idempotent(self, key: str, /, *, auth: AuthT | None = None) -> Caller:
+        """Return a caller whose mutation takes effect once under this key, however often it is sent.
+
+        The first success answers every resend; a failure leaves nothing, so a resend runs.  The same key with other
+        arguments is a KeyConflict.  For mutations only: WrongKind otherwise.
+        """
+        if not isinstance(key, str) or not 0 < len(key) <= KEY_CHARS_MAX:
+            msg = f"an idempotency key is a str of 1 to {KEY_CHARS_MAX} characters"
+            raise InvalidArgs(msg)
+        return cast("Caller", _BoundCaller(self, auth, key))
+
+    async def _call(self, fn: Any, args: Any, kwargs: Any, auth: Any, once: str | None) -> Any:
+        engine = self._started()
+        path, named = engine.target(fn, args, kwargs)
+        return await engine.call(path, named, _LOCAL, auth, once)
+
+    # ------------------------------------------------------------ life
+
+    def lifespan(self, asgi: object = None, /) -> AbstractAsyncContextManager[None]:
+        """Return the app's life as a context manager: `FastAPI(lifespan=app.lifespan)`."""
+        del asgi
+        return self._lifespan()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        async with self:
+            yield
+
+    async def __aenter__(self) -> Self:
+        """Start: take the file, apply the schema, recover, and dispatch what fell due meanwhile.
+
+        Raises DatabaseLocked, SchemaError, StoreUnavailable or NotRegistrable, each in one sentence.
+        """
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> None:
+        """Stop: take nothing new, let running actions end within the grace, finish what was accepted, close."""
+        await self._stop()
+
+    async def _start(self) -> None:
+        if self._engine is not None:
+            msg = "the app is running already"
+            raise AlreadyStarted(msg)
+        self._registry.check()
+        engine = Engine(self._registry, self._clock, Providers(self._overrides), self._auth)
+        store = self._make_store(
+            self._db,
+            engine,
+            self._clock,
+            schema=tuple(self._schema),
+            create=self._create,
+            synchronous=self._synchronous,
+            lock_timeout_us=self._lock_timeout_us,
+        )
+        actor = Actor(store, engine, self._clock, slots=self._slots)
+        engine.attach(actor, store)
+        self._engine = engine  # before the actor starts: a due job may use the app at once
+        try:
+            await actor.start()
+        except BaseException:
+            self._engine = None
+            raise
+
+    async def _stop(self, *, kill: bool = False) -> None:
+        engine = self._engine
+        if engine is None:
+            return
+        actor = engine.running().actor
+        try:
+            if kill:
+                await actor.kill()
+            else:
+                await actor.stop(self._grace_us)
+        finally:
+            self._engine = None
+            await engine.providers.close()
+
+    def _started(self) -> Engine:
+        if self._engine is None:
+            msg = "the app is not running: enter its lifespan first (async with app, or FastAPI(lifespan=app.lifespan))"
+            raise NotStarted(msg)
+        return self._engine
+
+    def _running(self) -> Running:
+        return self._started().running()
+
+
+class _BoundCaller:
+    """The app, with an identity and an idempotency key."""
+
+    def __init__(self, app: App[Any], auth: Any, once: str | None) -> None:
+        self._app = app
+        self._auth = auth
+        self._once = once
+
+    def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """Run a function now and return what it returned."""
+        return self._app._call(fn, args, kwargs, self._auth, self._once)  # noqa: SLF001 - a part of the app
+
+
+def _database(db: str | os.PathLike[str]) -> Path:
+    text = os.fspath(db)
+    if text.startswith(("postgres://", "postgresql://")):
+        msg = "PostgreSQL is not supported yet: give the path of an SQLite file"
+        raise InvalidArgs(msg)
+    if not text or text.startswith((":memory:", "file:", "sqlite:")):
+        msg = f"{text!r} is not the path of a file: jobs must survive the process, so they need one"
+        raise InvalidArgs(msg)
+    return Path(text)

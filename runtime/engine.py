@@ -1,0 +1,250 @@
+"""A running app: the functions on one side, the actor and its store on the other."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from actor_scheduler import codec
+from actor_scheduler.errors import (
+    ActorSchedulerError,
+    FunctionError,
+    InvalidArgs,
+    TimeLimitExceeded,
+    UnknownFunction,
+    WrongKind,
+)
+from actor_scheduler.limits import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
+from actor_scheduler.model import Cause, DueJob, Failed, Outcome, Succeeded
+from actor_scheduler.ports import Running
+from actor_scheduler.store.base import Idempotent, Mutate
+from actor_scheduler.times import to_datetime
+from runtime.context import ActionCtx, MutationCtx, QueryCtx
+from runtime.functions import Function
+from runtime.invoke import Invocation, invoke, prepare
+from runtime.invoker import Invoker, JobInvoker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+
+    from actor_scheduler.actor import Actor
+    from actor_scheduler.clock import Clock
+    from actor_scheduler.model import Args, Kind
+    from actor_scheduler.store.base import MutationBody, Snapshot, Store, Tx
+    from runtime.providers import Providers
+    from runtime.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRequest:
+    """What the app's auth resolver is asked: who caused the call, and the request's headers if there was one."""
+
+    invoker: Invoker
+    headers: Mapping[str, str]
+
+
+class Undispatchable(Exception):
+    """A due job whose body is not entered, with the cause it fails with."""
+
+    def __init__(self, cause: Cause, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.cause = cause
+        self.error = error
+
+
+class Engine:
+    """Serves live calls, and is the host the actor asks about due jobs. Both end in `invoke`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        providers: Providers,
+        resolver: Callable[[AuthRequest], Awaitable[Any]] | None,
+    ) -> None:
+        self.registry = registry
+        self.clock = clock
+        self.providers = providers
+        self.prepares = resolver is not None
+        self._resolver = resolver
+        self._actor: Actor | None = None
+        self._store: Store | None = None
+
+    def attach(self, actor: Actor, store: Store) -> None:
+        """Complete the circle: the store and the actor were made with this engine as their host."""
+        self._actor = actor
+        self._store = store
+
+    def running(self) -> Running:
+        """Return what runs."""
+        assert self._actor is not None
+        assert self._store is not None
+        return Running(self._actor, self._store, self.clock)
+
+    # ------------------------------------------------------------ live calls
+
+    def target(self, fn: Function[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Args]:
+        """Return path and named arguments of `run(fn, …)` or `run(path, args)`.
+
+        Raises UnknownFunction when the function is not this app's, InvalidArgs when the call has neither form.
+        """
+        if isinstance(fn, Function):
+            if self.registry.resolve(fn.path) is not fn:
+                msg = f"{fn!r} is not this app's function of that path: include its namespace"
+                raise UnknownFunction(msg)
+            return fn.path, fn.arguments.bind(args, kwargs)
+        if isinstance(fn, str) and len(args) <= 1 and not kwargs:
+            named = args[0] if args else {}
+            if named is None or hasattr(named, "keys"):
+                return fn, named or {}
+        msg = "call(fn, name=value, …) for a function, call('namespace:function', {…}) for a path"
+        raise InvalidArgs(msg)
+
+    async def call(
+        self, path: str, args: Args, invoker: Invoker, auth: Any, idempotency_key: str | None = None
+    ) -> Any:
+        """Run a function now and return what it returned. A mutation is durable when this returns."""
+        return await self.enter(prepare(self.registry, path, args, invoker, auth), once=idempotency_key)
+
+    def enter(
+        self, called: Invocation, *, inside: bool = False, job_seq: int | None = None, once: str | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Bring a prepared invocation to where its kind runs: a reader, the writer's turn, or right here."""
+        function = called.function
+        if once is not None and function.kind != "mutation":
+            msg = f"{function.path} is a {function.kind}: only a mutation's outcome is recorded under an idempotency key"
+            raise WrongKind(msg)
+        running = self.running()
+        match function.kind:
+            case "query":
+                return running.store.query(self._query_body(called), function.timeout_us)
+            case "mutation":
+                unit = Mutate(
+                    self._mutation_body(called),
+                    copy_context(),
+                    function.timeout_us,
+                    None if once is None else Idempotent(once, function.path, codec.encode(dict(called.args))),
+                )
+                return running.actor.submit(unit, inside=inside)
+            case "action":
+                return invoke(called, ActionCtx(self, called, job_seq))
+
+    def _query_body(self, called: Invocation) -> Callable[[Snapshot], Coroutine[Any, Any, Any]]:
+        return lambda snapshot: invoke(called, QueryCtx(self, snapshot, called))
+
+    def _mutation_body(self, called: Invocation) -> MutationBody:
+        def body(tx: Tx) -> Coroutine[Any, Any, Any]:
+            return invoke(called, MutationCtx(self, tx, called))
+
+        return body
+
+    @contextlib.contextmanager
+    def sleeping(self, job_seq: int | None) -> Iterator[None]:
+        """Mark a scheduled action as waiting for the clock; a live one is its caller's to wait for."""
+        if job_seq is None or self._actor is None:
+            yield
+            return
+        with self._actor.attempts.sleeping(job_seq):
+            yield
+
+    # ------------------------------------------------------------ Targets: what may be scheduled
+
+    def check(self, path: str, args: Args) -> tuple[str, Kind, bytes]:
+        """Return the canonical path, the kind and the encoded arguments of a call that can be scheduled."""
+        return self.registry.schedulable(path, args)
+
+    # ------------------------------------------------------------ Host: due jobs
+
+    async def prepare(self, job: DueJob) -> Any:
+        """Resolve the identity of a due job; an error becomes the job's failure."""
+        try:
+            return await self._auth(_invoker(job))
+        except Exception as error:
+            return Undispatchable("error", error)
+
+    async def _auth(self, invoker: Invoker) -> Any:
+        return await self._resolver(AuthRequest(invoker, {})) if self._resolver is not None else None
+
+    def mutation(self, job: DueJob, prepared: Any) -> tuple[MutationBody, int | None]:
+        """Return the body of a due mutation and its time limit. Raises Undispatchable."""
+        if isinstance(prepared, Undispatchable):
+            raise prepared
+        called = self._due(job, prepared)
+        return self._mutation_body(called), called.function.timeout_us
+
+    async def action(self, job: DueJob) -> Outcome:
+        """Run one attempt of a claimed action and return its outcome."""
+        try:
+            called = self._due(job, await self._auth(_invoker(job)))
+            value = await invoke(called, ActionCtx(self, called, job.seq))
+        except Exception as error:
+            return self.failure(error)
+        return Succeeded(*self.keep(job.path, value))
+
+    def _due(self, job: DueJob, auth: Any) -> Invocation:
+        """Prepare a due job: whatever stands in its row may be from another release, or damaged."""
+        invoker = _invoker(job)
+        try:
+            args = codec.decode(job.args)
+            if not isinstance(args, dict):
+                msg = "the stored arguments are not a map"
+                raise InvalidArgs(msg)
+            return prepare(self.registry, job.path, args, invoker, auth, kind=job.kind)
+        except InvalidArgs as error:
+            raise Undispatchable("invalid_args", error) from error
+        except (UnknownFunction, WrongKind) as error:
+            raise Undispatchable("unknown_function", error) from error
+
+    def failure(self, error: BaseException) -> Failed:
+        """Return the outcome an error stands for. Never raises, whatever the error's own methods do."""
+        if isinstance(error, Undispatchable):
+            return Failed(error.cause, _line(error.error))
+        cause: Cause = "timeout" if isinstance(error, TimeLimitExceeded) else "error"
+        trace = _trace(error)
+        if isinstance(error, FunctionError):
+            return Failed(cause, _line(error), str(error.code)[:128], _data(error), trace)
+        return Failed(cause, _line(error), traceback=trace)
+
+    def keep(self, path: str, value: object) -> tuple[bytes | None, bool]:
+        """Return what is kept of a result: models and dataclasses as their fields, else an extract."""
+        del path
+        kept, truncated = codec.encode_result(value)
+        if truncated:
+            with contextlib.suppress(PydanticSerializationError, ValueError, TypeError, RecursionError):
+                plain = to_jsonable_python(value)
+                if plain is not value:
+                    return codec.encode_result(plain)
+        return kept, truncated
+
+
+def _invoker(job: DueJob) -> JobInvoker:
+    scheduled_at, dispatched_at = to_datetime(job.scheduled_at_us), to_datetime(job.dispatched_at_us)
+    return JobInvoker(job.id, job.attempt, scheduled_at, dispatched_at, job.occurrence_id)
+
+
+def _data(error: FunctionError) -> bytes | None:
+    if error.data is None:
+        return None
+    kept, _ = codec.encode_result(dict(error.data))
+    return kept
+
+
+def _line(error: BaseException) -> str:
+    try:
+        text = str(error) if isinstance(error, ActorSchedulerError) else f"{type(error).__name__}: {error}"
+    except Exception:  # an error's own __str__ may fail
+        text = type(error).__name__
+    return " ".join(text.split())[:ERROR_CHARS_MAX].encode("utf-8", "replace").decode()
+
+
+def _trace(error: BaseException) -> str | None:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # as above
+        return None
+    return text[-TRACEBACK_CHARS_MAX:].encode("utf-8", "replace").decode()

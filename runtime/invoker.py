@@ -1,0 +1,67 @@
+"""Who caused a call: a tagged union on `source`, so that `if inv.source == "scheduler":` narrows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias, assert_never
+
+Access: TypeAlias = Literal["public", "internal", "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalInvoker:
+    """`app.call` from the app's own code (routes, scripts, tests): trusted, sees public and internal functions."""
+
+    type: Literal["user"] = "user"
+    source: Literal["local"] = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class RpcInvoker:
+    """A client from outside: sees public functions only."""
+
+    type: Literal["user"] = "user"
+    source: Literal["rpc"] = "rpc"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionInvoker:
+    """Another function, through `ctx.run_…`; `path` is the caller's."""
+
+    path: str
+    type: Literal["function"] = "function"
+    source: Literal["function"] = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class JobInvoker:
+    """The scheduler, for a due job.
+
+    `scheduled_at` is what was asked and stays the same over attempts; `occurrence_id` too: use it as an idempotency key
+    towards the world outside.  `attempt` counts from 1.
+    """
+
+    job_id: str
+    attempt: int
+    scheduled_at: datetime
+    dispatched_at: datetime
+    occurrence_id: str
+    type: Literal["system"] = "system"
+    source: Literal["scheduler"] = "scheduler"
+
+
+Invoker: TypeAlias = LocalInvoker | RpcInvoker | FunctionInvoker | JobInvoker
+
+
+def may_call(invoker: Invoker, access: Access) -> bool:
+    """Return whether this invoker may call a function with this access."""
+    match invoker:
+        case RpcInvoker():
+            return access == "public"
+        case LocalInvoker() | FunctionInvoker():
+            return access in ("public", "internal")
+        case JobInvoker():
+            return True
+        case _:
+            assert_never(invoker)

@@ -1,0 +1,89 @@
+"""Which functions an app has: a table filled before it starts, never an import of what a request names."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from actor_scheduler.errors import AccessDenied, NotRegistrable, UnknownFunction, WrongKind
+from runtime.invoker import Invoker, may_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from actor_scheduler.model import Args, Kind
+    from runtime.functions import Function, Namespace
+
+
+class Registry:
+    """The functions of all included namespaces, by path and by alias."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, Namespace[Any]] = {}
+        self._aliases: dict[str, Function[..., Any]] = {}
+
+    def include(self, namespace: Namespace[Any]) -> None:
+        """Add a namespace. Raises NotRegistrable when its name is taken by another one."""
+        if self._namespaces.setdefault(namespace.name, namespace) is not namespace:
+            msg = f"two namespaces are called {namespace.name!r}"
+            raise NotRegistrable(msg)
+
+    def functions(self) -> Iterable[Function[..., Any]]:
+        """Return every function, in order of definition."""
+        return [function for namespace in self._namespaces.values() for function in namespace.functions.values()]
+
+    def check(self) -> None:
+        """Resolve every type hint and alias. Raises NotRegistrable with all that is wrong, so that one start tells all."""
+        problems: list[str] = []
+        self._aliases = {}
+        for function in self.functions():
+            try:
+                function.arguments.resolve()
+            except NotRegistrable as error:
+                problems.append(str(error))
+            for alias in function.aliases:
+                if self._find(alias) is not None or alias in self._aliases:
+                    problems.append(f"alias {alias} of {function.path} is taken by another function")
+                self._aliases[alias] = function
+        if problems:
+            raise NotRegistrable("; ".join(problems))
+
+    def resolve(self, path: str, *, kind: Kind | None = None, invoker: Invoker | None = None) -> Function[..., Any]:
+        """Return the function under a path, if it is of this kind and the invoker may call it.
+
+        Raises UnknownFunction (with the nearest name), WrongKind or AccessDenied.
+        """
+        function = self._find(path) or self._aliases.get(path)
+        if function is None:
+            raise UnknownFunction(self._unknown(path))
+        if kind is not None and function.kind != kind:
+            msg = f"{path} is a {function.kind}, not a {kind}: use run_{function.kind} where ctx has it"
+            raise WrongKind(msg)
+        if invoker is not None and not may_call(invoker, function.access):
+            msg = f"{path} has access={function.access!r}, so it can't be called by {invoker.source}"
+            raise AccessDenied(msg)
+        return function
+
+    def _find(self, path: str) -> Function[..., Any] | None:
+        namespace = self._namespaces.get(path.partition(":")[0])
+        return namespace.functions.get(path) if namespace is not None else None
+
+    def _unknown(self, path: str) -> str:
+        known = [function.path for function in self.functions()]
+        near = difflib.get_close_matches(path, known, 1)
+        if near:
+            return f"no function is registered as {path!r}: did you mean {near[0]!r}?"
+        return f"no function is registered as {path!r}: is its namespace included (app.include(…))?"
+
+    def schedulable(self, path: str, args: Args) -> tuple[str, Kind, bytes]:
+        """Return what the scheduler stores of a call: canonical path, kind, arguments.
+
+        Raises UnknownFunction, WrongKind for a query, InvalidArgs or LimitExceeded.
+        """
+        function = self._find(path)
+        if function is None:
+            function = self.resolve(path)
+        if function.kind == "query":
+            msg = f"{path} is a query: it changes nothing, so it can't be scheduled; schedule a mutation or an action"
+            raise WrongKind(msg)
+        return function.path, function.kind, function.arguments.freeze(args, path)
