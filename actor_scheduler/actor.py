@@ -18,7 +18,7 @@ from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
 from actor_scheduler.clock import Clock, sleep_until
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ActorSchedulerError, NotStarted, OutcomeUnknown, Overloaded, StoreUnavailable
+from actor_scheduler.errors import ActorSchedulerError, ContextClosed, NotStarted, OutcomeUnknown, Overloaded, StoreUnavailable
 from actor_scheduler.index import JobIndex
 from actor_scheduler.limits import (
     ACTIONS_MAX,
@@ -155,22 +155,23 @@ class Actor:
         StoreUnavailable or Overloaded when it was not accepted.  Cancelling the caller never cancels a turn: a
         command that is already in one still takes effect.
         """
-        if asyncio._get_running_loop() is not self._loop:  # noqa: SLF001 - get_running_loop raises without a loop
+        loop = self._loop
+        if loop is None or not (self._accepting or (inside and self._running)):
+            msg = "the app is not running: enter its lifespan first (async with app, or FastAPI(lifespan=app.lifespan))"
+            raise NotStarted(msg)
+        if asyncio._get_running_loop() is not loop:  # noqa: SLF001 - get_running_loop raises where there is none
             msg = (
                 "this handle belongs to the event loop the app runs on. "
                 "Inside a query or mutation use ctx, never the app: its awaits can't run there"
             )
-            raise NotStarted(msg)
-        if not (self._accepting or (inside and self._running)):
-            msg = "the app is not running: enter its lifespan first (async with app, or FastAPI(lifespan=app.lifespan))"
-            raise NotStarted(msg)
+            raise ContextClosed(msg)
         if self.broken is not None:
             raise self.broken
         if len(self._mailbox) >= MAILBOX_MAX:
             msg = f"{MAILBOX_MAX} commands are waiting for the database; nothing was stored, try again later"
             raise Overloaded(msg)
         self._store.check_process()
-        reply: asyncio.Future[Any] = self._loop.create_future()  # type: ignore[union-attr] - it is the running loop
+        reply: asyncio.Future[Any] = loop.create_future()
         self._mailbox.append(Command(unit, reply))
         self._wake.set()
         return await reply

@@ -50,7 +50,7 @@ class Call(Generic[R_co]):
         """Compare everything the call consists of."""
         return isinstance(other, Call) and self._parts() == other._parts()
 
-    __hash__ = None  # type: ignore[assignment] - it holds a dict
+    __hash__ = None  # type: ignore[assignment]  # it holds a dict
 
     def _parts(self) -> tuple[Any, ...]:
         return self.path, self.args, self.delay, self.instant, self.options

@@ -52,9 +52,9 @@ def monotonic_us() -> int:
 async def sleep_until(clock: Clock, when_us: int) -> None:
     """Return once `clock` shows `when_us` or later; never before."""
     while clock.now_us() < when_us:
-        woken = asyncio.get_running_loop().create_future()
-        timer = clock.call_at(when_us, lambda woken=woken: woken.done() or woken.set_result(None))
+        woken = asyncio.Event()
+        timer = clock.call_at(when_us, woken.set)
         try:
-            await woken
+            await woken.wait()
         finally:
             timer.cancel()

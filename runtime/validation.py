@@ -6,10 +6,9 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import SchemaSerializer, SchemaValidator
 from typing_extensions import NotRequired, Required, TypedDict
 
 from actor_scheduler import codec
@@ -18,8 +17,16 @@ from actor_scheduler.errors import InvalidArgs, NotRegistrable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic_core import SchemaSerializer
+
 _PLAIN: Final = frozenset({str, int, bool, type(None)})  # values that are their own stored form
 _SHOWN_ERRORS: Final = 5
+
+
+class Validator(Protocol):
+    """pydantic's validator of one type, or a plugin's wrapper around it."""
+
+    def validate_python(self, value: Any, /) -> Any: ...
 
 
 class Arguments:
@@ -32,7 +39,7 @@ class Arguments:
         _, *parameters = self._signature.parameters.values()
         self._parameters = parameters
         self._names: Final = [parameter.name for parameter in parameters]
-        self._validator: SchemaValidator | None = None
+        self._validator: Validator | None = None
         self._serializer: SchemaSerializer | None = None
 
     def resolve(self) -> None:
@@ -93,25 +100,27 @@ class Arguments:
 
     # ------------------------------------------------------------ from type hints to a validator
 
-    def _build(self) -> SchemaValidator:
+    def _build(self) -> Validator:
         hints = self._hints()
         fields: dict[str, Any] = {}
         for parameter in self._parameters:
             hint = hints.get(parameter.name, Any)
             optional = parameter.default is not inspect.Parameter.empty
             fields[parameter.name] = NotRequired[hint] if optional else Required[hint]
-        shape: Any = TypedDict("Arguments", fields)  # type: ignore[operator] - made from the signature, at run time
+        make: Any = TypedDict  # from the signature, at run time: no type checker can follow
+        shape = make("Arguments", fields)
         shape.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         try:
-            adapter = TypeAdapter(shape)
-            validator, serializer = adapter.validator, adapter.serializer
-            if not isinstance(validator, SchemaValidator) or not isinstance(serializer, SchemaSerializer):
-                adapter.rebuild(raise_errors=True)
+            adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
         except (PydanticUserError, TypeError) as error:
             msg = f"{self._fn.__qualname__}: an argument's type can't be validated: {error}"
             raise NotRegistrable(msg) from error
-        self._validator, self._serializer = adapter.validator, adapter.serializer  # type: ignore[assignment]
-        return self._validator  # type: ignore[return-value]
+        if not adapter.pydantic_complete:
+            msg = f"{self._fn.__qualname__}: an argument's type names something that is not defined yet"
+            raise NotRegistrable(msg) from NameError(msg)
+        self._serializer = adapter.serializer
+        self._validator = adapter.validator
+        return self._validator
 
     def _hints(self) -> dict[str, Any]:
         """Return the resolved hints of everything but ctx (whose class may well be imported for type checkers only)."""

@@ -1,0 +1,47 @@
+# Everything here sets itself up: a virtual environment in .venv, from pinned versions, on a machine with only
+# Python 3.11 or later and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check lint format types bench clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch .venv/ready
+
+setup: .venv/ready ## make the virtual environment
+
+demo: .venv/ready ## kill a busy shop with SIGKILL, again and again, and count what was lost (30 s)
+	$(BIN)/python -m examples.shop.demo
+
+serve: .venv/ready ## run the shop on http://127.0.0.1:8000
+	$(BIN)/python -m uvicorn examples.shop.main:api --port 8000
+
+test: .venv/ready ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready ## mypy and pyright, strict
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+check: test lint types ## what a change must pass
+
+format: .venv/ready ## let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready ## ours as ratios of the raw ceiling, measured in one run
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was set up
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
