@@ -10,25 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
 from actor_scheduler.clock import Clock, sleep_until
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ActorSchedulerError, ContextClosed, NotStarted, OutcomeUnknown, Overloaded, StoreUnavailable
+from actor_scheduler.errors import ActorSchedulerError, ContextClosed, NotStarted, OutcomeUnknown, StoreUnavailable, WriterStuck
+from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.index import JobIndex
 from actor_scheduler.limits import (
     ACTIONS_MAX,
-    MAILBOX_MAX,
     SECOND_US,
     TURN_COMMANDS_MAX,
     TURN_DUE_MAX,
     WINDOW_LOAD,
     WINDOW_MAX,
 )
+from actor_scheduler.mailbox import Command, Mailbox
 from actor_scheduler.model import ACTIONS, MUTATIONS, DueJob, Outcome
 from actor_scheduler.store.base import (
     Claimed,
@@ -47,25 +47,22 @@ from actor_scheduler.store.base import (
 
 log = logging.getLogger("actor_scheduler")
 
-_HOLD_US_MIN: Final = SECOND_US // 10
-_HOLD_US_MAX: Final = 5 * SECOND_US  # a full disk or a foreign writer is tried again at least this often
-
-
-class Command:
-    """A unit in the mailbox, and who waits for its reply (None: nobody does)."""
-
-    __slots__ = ("reply", "unit")
-
-    def __init__(self, unit: Unit, reply: asyncio.Future[Any] | None) -> None:
-        self.unit = unit
-        self.reply = reply
+STUCK_SECONDS: Final = 30.0  # a turn this long: twice the default time limit, and a foreign writer's 5 s besides
 
 
 class Actor:
     """One per app. Used from one event loop."""
 
     def __init__(
-        self, store: Store, host: Host, clock: Clock, *, slots: int = ACTIONS_MAX, window_max: int = WINDOW_MAX
+        self,
+        store: Store,
+        host: Host,
+        clock: Clock,
+        *,
+        slots: int = ACTIONS_MAX,
+        window_max: int = WINDOW_MAX,
+        stuck_seconds: float = STUCK_SECONDS,
+        on_stuck: Callable[[], object] | None = None,
     ) -> None:
         self._store = store
         self._host = host
@@ -76,11 +73,9 @@ class Actor:
         self._alarm = Alarm(clock, self._ring)
         self._preparing: asyncio.Task[None] | None = None
         self._prepared: list[RunDue] = []  # due, and ready for their turn
-        self._mailbox: deque[Command] = deque()
-        self._held: list[Command] = []  # completions the store could not take; they must not be lost
+        self._mailbox = Mailbox()
+        self._hold = Hold(clock)
         self._unfinished: set[int] = set()  # claims of this process whose completion is not durable yet
-        self._hold_until_us: int | None = None
-        self._hold_us = _HOLD_US_MIN
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -90,7 +85,10 @@ class Actor:
         self._accepting = False  # commands from outside
         self._dispatching = False  # due jobs
         self._running = False
-        self.broken: ActorSchedulerError | None = None  # why nothing is accepted for now
+        self._stuck_seconds = stuck_seconds
+        self._on_stuck = on_stuck
+        self.broken: ActorSchedulerError | None = None  # why nothing is accepted: the store must be reopened first
+        self.stuck: WriterStuck | None = None  # why nothing is accepted: the turn under way does not end
 
     def _new_index(self) -> JobIndex:
         index = JobIndex(entries_max=self._window_max)
@@ -117,9 +115,8 @@ class Actor:
         reach("shutdown.begun")
         self._accepting = self._dispatching = False
         await self.attempts.finish(grace_us / SECOND_US)
-        while self._has_commands() and self.broken is None:
-            self._stirred.clear()
-            await self._stirred.wait()
+        while self._has_commands() and self.broken is None and self.stuck is None:
+            await self.stirs()
         reach("shutdown.drained")
         await self._end(checkpoint=True)
 
@@ -138,12 +135,15 @@ class Actor:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        self._fail_all(NotStarted("the app was stopped before this call was accepted"))
+        self._mailbox.refuse_all(NotStarted("the app was stopped before this call was accepted"))
         for waiter in [future for futures in self._waiters.values() for future in futures]:
             if not waiter.done():
                 waiter.set_exception(NotStarted("the app was stopped"))
         self._waiters.clear()
-        await self._store.close(checkpoint=checkpoint)
+        if self.stuck is not None:
+            self._store.abandon()
+        else:
+            await self._store.close(checkpoint=checkpoint)
 
     # ------------------------------------------------------------ the mailbox
 
@@ -165,20 +165,17 @@ class Actor:
                 "Inside a query or mutation use ctx, never the app: its awaits can't run there"
             )
             raise ContextClosed(msg)
-        if self.broken is not None:
-            raise self.broken
-        if len(self._mailbox) >= MAILBOX_MAX:
-            msg = f"{MAILBOX_MAX} commands are waiting for the database; nothing was stored, try again later"
-            raise Overloaded(msg)
+        if self.broken is not None or self.stuck is not None:
+            raise self.broken or self.stuck  # type: ignore[misc]  # one of the two is there
         self._store.check_process()
         reply: asyncio.Future[Any] = loop.create_future()
-        self._mailbox.append(Command(unit, reply))
+        self._mailbox.put(unit, reply)
         self._wake.set()
         return await reply
 
     def _attempt_ended(self, job: DueJob, outcome: Outcome) -> None:
         done = CompleteJob(job.seq, job.attempt, outcome, self._clock.now_us())
-        self._mailbox.append(Command(done, None))
+        self._mailbox.put(done, None)
         self._wake.set()
 
     @contextlib.contextmanager
@@ -237,14 +234,14 @@ class Actor:
                 self.broken = StoreUnavailable(f"the scheduler failed: {bug!r}")
 
     def _has_commands(self) -> bool:
-        return bool(self._mailbox or self._held or self._turn_under_way)
+        return bool(len(self._mailbox) or self._mailbox.keeps or self._turn_under_way)
 
     def _has_work(self) -> bool:
-        if self.broken is not None or self._mailbox:
+        if self.broken is not None or len(self._mailbox):
             return True
-        if self._on_hold():
+        if self._hold.active:
             return False
-        if self._held:
+        if self._mailbox.keeps:
             return True
         if not self._dispatching or self._preparing is not None:
             return False
@@ -254,17 +251,14 @@ class Actor:
         due = earliest_us is not None and earliest_us <= self._clock.now_us()
         return due or bool(self._index.must_refill())
 
-    def _on_hold(self) -> bool:
-        return self._hold_until_us is not None and self._clock.now_us() < self._hold_until_us
-
     def _room(self) -> dict[str, int]:
         return {ACTIONS: self.attempts.free}
 
     def _arm(self) -> None:
         """Set the alarm for the earliest fire time; after every turn, so that nothing can leave it wrong."""
         when_us = self._index.earliest_us(self._room()) if self._dispatching else None
-        if self._on_hold():
-            when_us = self._hold_until_us
+        if self._hold.active:
+            when_us = self._hold.until_us
         self._alarm.arm(when_us)
         reach("alarm.armed")
 
@@ -273,6 +267,7 @@ class Actor:
         units: list[Unit] = [*(command.unit for command in commands), *due]
         refills = [Refill(queue, after, WINDOW_LOAD) for queue, after in self._index.must_refill()]
         self._turn_under_way = True
+        watch = asyncio.get_running_loop().call_later(self._stuck_seconds, self._notice_stuck)
         try:
             result = await self._store.apply(units, refills)
         except BaseException as error:
@@ -280,6 +275,10 @@ class Actor:
             raise
         finally:
             self._turn_under_way = False
+            watch.cancel()
+            if self.stuck is not None:
+                log.warning("the writer goes on")
+                self.stuck = None
         self._settle(commands, due, result)
         reach("turn.replied")
         # Let those who were answered go on first: what they send next belongs into the next turn together.
@@ -287,15 +286,10 @@ class Actor:
 
     def _collect(self) -> tuple[list[Command], list[RunDue]]:
         """Take what the next turn consists of: commands in order of acceptance, then due entries in order."""
-        on_hold = self._on_hold()
-        if self._held and not on_hold:
-            self._mailbox.extendleft(reversed(self._held))
-            self._held.clear()
-        commands: list[Command] = []
-        while self._mailbox and len(commands) < TURN_COMMANDS_MAX:
-            command = self._mailbox.popleft()
-            if command.reply is None or not command.reply.done():  # whoever was canceled before the turn is withdrawn
-                commands.append(command)
+        on_hold = self._hold.active
+        if not on_hold:
+            self._mailbox.release_kept()
+        commands = self._mailbox.take(TURN_COMMANDS_MAX)
         if on_hold or not self._dispatching or self._preparing is not None:
             return commands, []
         if self._prepared:
@@ -318,8 +312,8 @@ class Actor:
             self._prepared = [RunDue(unit.queue, unit.entry, prepared.get(unit.entry.seq)) for unit in due]
         except ActorSchedulerError as error:
             log.warning("due jobs could not be read, trying again: %s", error)
-            self._put_back([], due)
-            self._adjust_hold(refused=True, progressed=False)
+            self._put_back(due)
+            self._hold.lengthen()
         finally:
             self._preparing = None
             self._wake.set()
@@ -343,15 +337,19 @@ class Actor:
                     self._unfinished.add(job.seq)
                     self.attempts.start(job)
                 case Refused():
-                    self._put_back([], [unit])
+                    self._put_back([unit])
                     refused = True
-        self._put_back(commands[len(replies) :], due[max(len(replies) - len(commands), 0) :])
+        self._mailbox.put_back(commands[len(replies) :])  # what the turn had no time for
+        self._put_back(due[max(len(replies) - len(commands), 0) :])
         for seq in effects.ended:
             self._unfinished.discard(seq)
             for waiter in self._waiters.pop(seq, ()):
                 if not waiter.done():
                     waiter.set_result(None)
-        self._adjust_hold(refused=refused, progressed=any(isinstance(reply, Done) for reply in replies))
+        if refused:
+            self._hold.lengthen()
+        elif any(isinstance(reply, Done) for reply in replies):
+            self._hold.clear()
         if result.broken is not None:
             self.broken = result.broken
 
@@ -364,7 +362,7 @@ class Actor:
                 if reply.value is False:
                     log.error("the outcome of job %d came too late: its row is not this attempt's", command.unit.seq)
                 return False
-            self._held.append(command)
+            self._mailbox.keep(command)
             return True
         if command.reply.done():
             return False
@@ -372,34 +370,34 @@ class Actor:
             case Done(value):
                 command.reply.set_result(value)
             case Refused(error) | Unknown(error):
-                command.reply.set_exception(_bearable(error))
+                command.refuse(_bearable(error))
         return False
 
-    def _put_back(self, commands: list[Command], due: list[RunDue]) -> None:
-        """Return to their places what the turn had no time for."""
-        self._mailbox.extendleft(reversed(commands))
+    def _put_back(self, due: list[RunDue]) -> None:
+        """Return due entries to the index."""
         for unit in due:
             self._index.window(unit.queue).add(unit.entry)
-
-    def _adjust_hold(self, *, refused: bool, progressed: bool) -> None:
-        """Wait a little, and longer each time, while the store takes nothing; not at all once it does."""
-        if refused:
-            self._hold_until_us = self._clock.now_us() + self._hold_us
-            self._hold_us = min(self._hold_us * 2, _HOLD_US_MAX)
-        elif progressed:
-            self._hold_until_us = None
-            self._hold_us = _HOLD_US_MIN
 
     # ------------------------------------------------------------ trouble
 
     def _answer_unknown(self, commands: list[Command], error: BaseException) -> None:
         for command in commands:
             if command.reply is None:
-                self._held.append(command)
-            elif not command.reply.done():
-                unknown = OutcomeUnknown("the app was stopped while this call was being committed")
-                unknown.__cause__ = error
-                command.reply.set_exception(unknown)
+                self._mailbox.keep(command)
+            unknown = OutcomeUnknown("the app was stopped while this call was being committed")
+            unknown.__cause__ = error
+            command.refuse(unknown)
+
+    def _notice_stuck(self) -> None:
+        """Refuse new work while a turn does not end: it can't be stopped from outside without breaking the thread."""
+        self.stuck = WriterStuck(
+            f"the writer has been busy for over {self._stuck_seconds:g} s; nothing is accepted until it goes on"
+        )
+        log.critical("%s. It stands at:\n%s", self.stuck, self._store.busy_with())
+        self._mailbox.refuse_all(self.stuck)
+        self._stirred.set()
+        if self._on_stuck is not None:
+            self._on_stuck()
 
     async def _recover(self) -> None:
         """Reopen the store and rebuild the index; until that works, accept nothing and say why."""
@@ -412,9 +410,9 @@ class Actor:
                 await self._store.reopen(list(self._unfinished))
             except ActorSchedulerError as error:
                 self.broken = error
-                self._fail_all(error)
+                self._mailbox.refuse_all(error)
                 log.error("reopening the database failed, trying again: %s", error)  # noqa: TRY400 - said, not traced
-                wait_us = min(max(wait_us * 2, _HOLD_US_MIN), _HOLD_US_MAX)
+                wait_us = min(max(wait_us * 2, HOLD_US_MIN), HOLD_US_MAX)
                 continue
             break
         self._index = self._new_index()
@@ -424,15 +422,6 @@ class Actor:
             if not waiter.done():
                 waiter.set_result(None)
         log.warning("the database was reopened and the index rebuilt")
-
-    def _fail_all(self, error: ActorSchedulerError) -> None:
-        """Answer every waiting command; completions stay, they must not be lost."""
-        waiting, self._mailbox = self._mailbox, deque()
-        for command in waiting:
-            if command.reply is None:
-                self._mailbox.append(command)
-            elif not command.reply.done():
-                command.reply.set_exception(error)
 
 
 def _bearable(error: BaseException) -> BaseException:

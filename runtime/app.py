@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -98,7 +99,9 @@ class App(Generic[AuthT]):
     scheduled runs, with an invoker whose source is "scheduler".  `lock_timeout` is how long a start waits for a
     predecessor to let go of the file; `grace` how long running actions may go on when the app stops; both are
     timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once.  `synchronous="NORMAL"`
-    trades the last moments before a power cut for speed with few callers.
+    trades the last moments before a power cut for speed with few callers.  `exit_when_stuck` ends the process (code 70)
+    when a mutation has held the writer for over 30 seconds, so that a supervisor starts it again; without it the app
+    refuses new work, says so in `unready_reason`, and waits.
     """
 
     @overload
@@ -113,6 +116,7 @@ class App(Generic[AuthT]):
         lock_timeout: Delay = 10,
         grace: Delay = 10,
         max_running_actions: int = ACTIONS_MAX,
+        exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None: ...
     @overload
@@ -128,6 +132,7 @@ class App(Generic[AuthT]):
         lock_timeout: Delay = 10,
         grace: Delay = 10,
         max_running_actions: int = ACTIONS_MAX,
+        exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None: ...
     def __init__(
@@ -142,6 +147,7 @@ class App(Generic[AuthT]):
         lock_timeout: Delay = 10,
         grace: Delay = 10,
         max_running_actions: int = ACTIONS_MAX,
+        exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._db = _database(db)
@@ -155,6 +161,7 @@ class App(Generic[AuthT]):
         self._slots = max_running_actions
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._auth = auth
+        self._on_stuck = _exit if exit_when_stuck else None
         self._registry = Registry()
         self._schema: list[SchemaStep] = []
         self._overrides: dict[Provider, Any] = {}
@@ -234,6 +241,15 @@ class App(Generic[AuthT]):
         path, named = engine.target(fn, args, kwargs)
         return await engine.call(path, named, _LOCAL, auth, once)
 
+    @property
+    def unready_reason(self) -> str | None:
+        """Why the app does not accept and dispatch work right now, in one sentence; None while it does."""
+        if self._engine is None:
+            return "the app is not running"
+        actor = self._engine.running().actor
+        trouble = actor.stuck or actor.broken
+        return str(trouble) if trouble is not None else None
+
     # ------------------------------------------------------------ life
 
     def lifespan(self, asgi: object = None, /) -> AbstractAsyncContextManager[None]:
@@ -275,7 +291,7 @@ class App(Generic[AuthT]):
             synchronous=self._synchronous,
             lock_timeout_us=self._lock_timeout_us,
         )
-        actor = Actor(store, engine, self._clock, slots=self._slots)
+        actor = Actor(store, engine, self._clock, slots=self._slots, on_stuck=self._on_stuck)
         engine.attach(actor, store)
         self._engine = engine  # before the actor starts: a due job may use the app at once
         try:
@@ -319,6 +335,11 @@ class _BoundCaller:
     def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Run a function now and return what it returned."""
         return self._app._call(fn, args, kwargs, self._auth, self._once)  # noqa: SLF001 - a part of the app
+
+
+def _exit() -> None:
+    logging.getLogger("actor_scheduler").critical("ending the process: the writer is stuck (exit_when_stuck)")
+    os._exit(70)
 
 
 def _database(db: str | os.PathLike[str]) -> Path:

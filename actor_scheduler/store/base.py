@@ -232,6 +232,14 @@ class Store(Protocol):
         """Raise StoreUnavailable in a forked child of the process that owns the store."""
         ...
 
+    def busy_with(self) -> str:
+        """Return where the turn under way stands, as a stack for the log."""
+        ...
+
+    def abandon(self) -> None:
+        """Give up without waiting for a turn that does not end. Ownership ends with the process."""
+        ...
+
     async def query(self, body: QueryBody, limit_us: int | None) -> Any:
         """Run a query's body in one read snapshot and return what it returns."""
         ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -186,6 +188,11 @@ class SqliteStore:
         self._readers.abandon()
         if self._db is not None:
             self._db.abandon()
+
+    def busy_with(self) -> str:
+        """Return the stack of the writer's thread."""
+        frame = sys._current_frames().get(self._db.thread_id) if self._db is not None else None  # noqa: SLF001
+        return "".join(traceback.format_stack(frame)) if frame is not None else "(no thread)"
 
     # ------------------------------------------------------------ work
 
