@@ -1,0 +1,1 @@
+"""Small real apps to read, run and copy from."""

@@ -1,0 +1,191 @@
+"""Kill a busy shop with SIGKILL, again and again, and count what was lost: `python -m examples.shop.demo`.
+
+A crowd in a second process sends orders over real HTTP and cancels some; the shop is killed at random moments, now and
+then while it is still coming back, and started again.  When all has settled, the customers' own record is held against
+the shop's books and the payment provider's records.  The exit code is 1 if a single order was lost or charged twice,
+and 2 if the demo could not be carried out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.shop.gateway import read_statements
+from examples.shop.processes import Customers, DemoError, Shop
+from examples.shop.report import Evidence, Line, audit, table
+
+_AUDIT_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything. The seed decides at which moments the shop is killed, and who buys what."""
+
+    seed: str
+    orders: int = 4_000
+    per_second: float = 300
+    kills: int = 6
+    cancel_seconds: float = 0.5
+    retry_seconds: float = 0.5
+    remind_seconds: float = 1.0
+    deadline_seconds: float = 150
+
+    def settings(self) -> dict[str, str]:
+        """Return the shop's settings: days become moments, and the gateway is worse than usual."""
+        return {
+            "SHOP_CANCEL_SECONDS": str(self.cancel_seconds),
+            "SHOP_RETRY_SECONDS": str(self.retry_seconds),
+            "SHOP_REMIND_SECONDS": str(self.remind_seconds),
+            "SHOP_GATEWAY_FAILURES": "0.1",
+            "SHOP_GATEWAY_LATENCY_SECONDS": "0.04",
+        }
+
+
+async def run_demo(plan: Plan) -> tuple[list[Line], Evidence]:
+    """Carry the plan out, and return the audit and what it was made from.
+
+    Raises DemoError when that is not possible, or takes longer than the plan allows.  Leaves no process and no file.
+    """
+    with tempfile.TemporaryDirectory(prefix="shop-demo-") as name:
+        folder = Path(name)
+        shop, customers = Shop(folder, plan.settings()), Customers()
+        scenario = asyncio.create_task(_scenario(plan, shop, customers, folder))
+        try:
+            await asyncio.wait(
+                {scenario, shop.crashed}, timeout=plan.deadline_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if shop.crashed.done():
+                shop.crashed.result()
+            if not scenario.done():
+                raise DemoError(_overdue(plan, shop, customers))
+            seen = scenario.result()
+        finally:
+            scenario.cancel()
+            await asyncio.wait([scenario])
+            await customers.close()
+            await shop.close()
+    return audit(seen), seen
+
+
+def _overdue(plan: Plan, shop: Shop, customers: Customers) -> str:
+    return (
+        f"not done after {plan.deadline_seconds:g} s: {len(customers.orders)} of {plan.orders} orders accepted, "
+        f"{shop.kills} of {plan.kills} kills. The shop's log ends with:\n{shop.log_tail()}"
+    )
+
+
+async def _scenario(plan: Plan, shop: Shop, customers: Customers, folder: Path) -> Evidence:
+    await shop.start()
+    await shop.ready()
+    await customers.start(
+        "--url", shop.url, "--orders", str(plan.orders), "--per-second", str(plan.per_second),
+        "--cancel-seconds", str(plan.cancel_seconds), "--seed", plan.seed,
+    )  # fmt: skip
+    await _kill_again_and_again(plan, shop, customers)
+    await customers.finished()
+    _say(f"all {len(customers.orders):,} orders are accepted; waiting for the jobs that are left")
+    await _settled(shop)
+    books = await _read_books(shop)
+    spans = "&".join(f"down={start}-{end}" for start, end in shop.down)
+    return Evidence(
+        acknowledged=customers.orders,
+        told=customers.canceled,
+        books=books,
+        statements=read_statements(folder / "shop-gateway.db"),
+        resends=customers.resends,
+        kills=shop.kills,
+        down=shop.down,
+        lateness=await shop.get(f"/stats/lateness?{spans}"),
+    )
+
+
+async def _kill_again_and_again(plan: Plan, shop: Shop, customers: Customers) -> None:
+    """Kill the shop at random points of the load, and every third time once more while it is coming back."""
+    chance = random.Random(plan.seed)  # noqa: S311 - decides when to kill, nothing secret
+    strikes = [number for number in range(plan.kills) if number % 3 != 2]
+    points = sorted(chance.uniform(0.05, 0.9) for _ in strikes)
+    for strike, point in zip(strikes, points, strict=True):
+        await customers.placed(round(point * plan.orders))
+        await asyncio.sleep(chance.uniform(0, 0.1))  # not always right after an answer
+        await shop.kill()
+        _say(f"killed after {len(customers.orders):,} orders")
+        await shop.start()
+        if strike + 1 < plan.kills and (strike + 1) % 3 == 2:
+            await asyncio.sleep(chance.uniform(0.2, 1.2))
+            await shop.kill()
+            _say("killed again, while it was coming back")
+            await shop.start()
+        await shop.ready()
+
+
+async def _settled(shop: Shop) -> None:
+    """Wait until no job is pending or running."""
+    while True:
+        jobs = (await shop.get("/stats"))["jobs"]
+        if not jobs.get("pending") and not jobs.get("in_progress"):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def _read_books(shop: Shop) -> dict[int, dict[str, object]]:
+    books: dict[int, dict[str, object]] = {}
+    last = 0
+    while page := await shop.get(f"/stats/audit?after={last}&limit={_AUDIT_PAGE}"):
+        books.update((row["id"], row) for row in page)
+        last = page[-1]["id"]
+    return books
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+def _plan(arguments: Sequence[str] | None) -> Plan:
+    parser = argparse.ArgumentParser(description="Kill a busy shop with SIGKILL, again and again; count what was lost.")
+    parser.add_argument(
+        "--seed", default=secrets.token_hex(4), help="decides when the shop is killed (default: random)"
+    )
+    parser.add_argument("--orders", type=int, default=Plan.orders)
+    parser.add_argument("--per-second", type=float, default=Plan.per_second)
+    parser.add_argument("--kills", type=int, default=Plan.kills)
+    parser.add_argument("--deadline", type=float, default=Plan.deadline_seconds, help="seconds")
+    given = parser.parse_args(arguments)
+    return Plan(given.seed, given.orders, given.per_second, given.kills, deadline_seconds=given.deadline)
+
+
+async def main(plan: Plan) -> int:
+    """Run the demo, print its table and its verdict, and return the exit code."""
+    began = time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError):  # on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    print(f"{plan.orders:,} orders, {plan.kills} kills, seed {plan.seed}", flush=True)
+    try:
+        lines, seen = await run_demo(plan)
+    except DemoError as error:
+        print(f"the demo failed: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{table(lines, seen)}\n")
+    wrong = [line.name for line in lines if not line.holds]
+    verdict = f"WRONG: {', '.join(wrong)}" if wrong else "nothing was lost, nothing was done twice"
+    print(f"{verdict} (seed {plan.seed}, {time.monotonic() - began:.0f} s)")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main(_plan(None))))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("stopped")

@@ -1,0 +1,101 @@
+"""A crowd of customers: places orders over HTTP, cancels some of them, and sends again whatever got no answer.
+
+Runs as a process of its own.  It prints one line of JSON for each answer it got: that is the customers' record, which
+the demo holds against the shop's books.  It ends when every customer has got every answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from examples.shop.orders import PRICES
+
+_AT_ONCE = 32  # requests under way
+_CANCELING = 0.2  # this share of the customers changes their mind
+
+
+@dataclass
+class Crowd:
+    """The customers, and the one HTTP client they share."""
+
+    http: httpx.AsyncClient
+    orders: int
+    per_second: float
+    cancel_seconds: float  # how long the shop lets them change their mind
+    seed: str
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._resends = 0
+
+    async def run(self) -> None:
+        """Let every customer do their shopping, arriving at an even pace."""
+        began = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as shopping:
+            for number in range(self.orders):
+                await _sleep_until(began + number / self.per_second)
+                shopping.create_task(self._shop(number))
+        _tell({"resends": self._resends})
+
+    async def _shop(self, number: int) -> None:
+        key = f"{self.seed}-{number}"
+        chance = random.Random(key)  # noqa: S311 - decides what is bought, not what is secret
+        order = {
+            "email": f"customer-{number}@example.com",
+            "item": chance.choice(sorted(PRICES)),
+            "quantity": chance.randint(1, 5),
+        }
+        placed = await self._send("/orders", order, {"idempotency-key": key})
+        _tell({"key": key, "order_id": placed["order_id"]})
+        if chance.random() < _CANCELING:
+            # Some in good time, some too late, and many within a moment of the timer itself.
+            await asyncio.sleep(self.cancel_seconds * chance.choice([0.3, 0.97, 1.0, 1.2]))
+            answer = await self._send(f"/orders/{placed['order_id']}/cancel")
+            _tell({"order_id": placed["order_id"], "canceled": answer["canceled"]})
+
+    async def _send(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """Send a request until it is answered. That is safe: the shop knows an order's key, and cancels only once."""
+        while True:
+            async with self._slots:
+                try:
+                    response = await self.http.post(path, json=body, headers=headers)
+                except httpx.TransportError:
+                    response = None  # no answer: it may have been done, or not
+            if response is not None and response.status_code < 500:
+                response.raise_for_status()
+                return response.json()
+            self._resends += 1
+            await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
+
+
+async def _sleep_until(when: float) -> None:
+    await asyncio.sleep(max(0.0, when - asyncio.get_running_loop().time()))
+
+
+def _tell(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+async def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the crowd described on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--orders", type=int, default=100)
+    parser.add_argument("--per-second", type=float, default=50)
+    parser.add_argument("--cancel-seconds", type=float, default=10, help="the shop's SHOP_CANCEL_SECONDS")
+    parser.add_argument("--seed", default="crowd", help="prefix of the customers' keys: another one for another crowd")
+    given = parser.parse_args(arguments)
+    async with httpx.AsyncClient(base_url=given.url, timeout=5, trust_env=False) as http:
+        await Crowd(http, given.orders, given.per_second, given.cancel_seconds, given.seed).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,99 @@
+"""The shop's web app: `uvicorn examples.shop.main:api` (one worker: one process owns the database file).
+
+The scheduler is embedded in three lines: make an `App`, give it a schema, hand its lifespan to FastAPI.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Path as InPath, Query
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+
+from examples.shop import settings
+from examples.shop.errors import answer_errors
+from examples.shop.orders import Email, Item, Quantity, cancel_order, get_order, orders, place_order
+from examples.shop.payments import payments
+from examples.shop.reminders import reminders
+from examples.shop.stats import audit, lateness, stats, summary
+from runtime import App
+
+HERE = Path(__file__).parent
+
+OrderId = Annotated[int, InPath(ge=1, lt=2**63)]
+
+app = App(settings.DB, namespaces=[orders, payments, reminders, stats])
+app.schema(HERE / "schema.sql")
+api = FastAPI(title="Shop", lifespan=app.lifespan)
+
+answer_errors(api)
+
+
+class NewOrder(BaseModel):
+    """What a customer sends."""
+
+    email: Email
+    item: Item
+    quantity: Quantity = 1
+
+
+@api.post("/orders", status_code=201)
+async def post_order(
+    order: NewOrder, idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None
+) -> dict[str, int]:
+    """Place an order.
+
+    A client whose connection broke can't know whether the order was placed.  With an `Idempotency-Key` header it just
+    sends the same request again: the order exists once, and every resend gets the first answer.
+    """
+    # The prefix keeps the keys that clients choose apart from any other keys of the app.
+    caller = app if idempotency_key is None else app.idempotent(f"place_order {idempotency_key}")
+    order_id = await caller.call(place_order, email=order.email, item=order.item, quantity=order.quantity)
+    return {"order_id": order_id}
+
+
+@api.get("/orders/{order_id}")
+async def show_order(order_id: OrderId) -> dict[str, Any]:
+    """Show an order."""
+    return await app.call(get_order, order_id=order_id)
+
+
+@api.post("/orders/{order_id}/cancel")
+async def post_cancel(order_id: OrderId) -> dict[str, bool]:
+    """Cancel an order, if that is still possible. Safe to send again: the answer stays the same."""
+    return {"canceled": await app.call(cancel_order, order_id=order_id)}
+
+
+@api.get("/stats")
+async def show_stats() -> dict[str, Any]:
+    """Count orders and jobs."""
+    return await app.call(summary)
+
+
+@api.get("/stats/audit")
+async def show_audit(
+    after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[dict[str, Any]]:
+    """Show what the books say about each order, page by page."""
+    return await app.call(audit, after=after, limit=limit)
+
+
+@api.get("/stats/lateness")
+async def show_lateness(down: Annotated[list[str], Query()] = []) -> list[dict[str, Any]]:  # noqa: B006 - FastAPI copies
+    """Show how late jobs started; each `down=from-to` (microseconds) is a time in which the shop was down."""
+    spans = [(int(start), int(end)) for start, _, end in (span.partition("-") for span in down)]
+    return await app.call(lateness, down=spans)
+
+
+@api.get("/health")
+async def health() -> dict[str, bool]:
+    """Answer as soon as the shop is open: the lifespan has begun, so the scheduler runs."""
+    return {"ok": True}
+
+
+@api.get("/", response_class=HTMLResponse, include_in_schema=False)
+async def index() -> str:
+    """Show what there is to play with."""
+    return (HERE / "index.html").read_text("utf-8")
