@@ -211,6 +211,6 @@ def run(question: str, benchmarks: Sequence[Callable[[Setup], list[Result]]]) ->
         for benchmark in benchmarks:
             began = time.perf_counter()
             results.extend(benchmark(setup))
-            name = benchmark.__module__.rpartition(".")[2]
+            name = Path(benchmark.__code__.co_filename).stem
             print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
         show(known, results, as_json=chosen.json)
