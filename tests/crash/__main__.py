@@ -1,0 +1,32 @@
+"""python -m tests.crash --kills 2000 --seed 1: the long setting. Prints its figures; exits 1 when a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.crash.campaign import run
+
+
+def main() -> int:
+    """Run a campaign and print its report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    parser.add_argument("--kills", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--keep", type=Path, help="a new folder for the databases and logs; removed afterwards without it"
+    )
+    given = parser.parse_args()
+    if given.keep is not None:
+        report = run(given.seed, given.kills, given.keep)
+    else:
+        with tempfile.TemporaryDirectory(prefix="crash-") as folder:
+            report = run(given.seed, given.kills, Path(folder))
+    print(f"seed {given.seed}\n{report.text()}")
+    return 1 if report.violations or report.troubles or report.unreached() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,337 @@
+"""The crash test's judge: a pure function from a history to the promises it breaks.
+
+It knows nothing of how the scheduler works, only what was asked, what was answered, and what was found in the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from tests.crash.history import TERMINAL, Ask, Body, History, JobRow, Trace, seq_of
+
+
+class Rule(StrEnum):
+    """The promises, one name each."""
+
+    LOST = "an acknowledged job or mutation is gone"
+    UNFINISHED = "a job has not ended though the app was left to finish"
+    REFUSED_EXISTS = "something definitely refused exists"
+    SPLIT = "a mutation's effect and its success differ"
+    DOUBLED = "a mutation took effect more than once"
+    JOB_DOUBLED = "one request made more than one job"
+    STARTED_TWICE = "an action was started more than once"
+    NOT_STARTED = "an action succeeded without having been started"
+    EARLY = "something ran before it was due"
+    CANCELED_RAN = "a job ran, or will, though its cancellation was acknowledged"
+    CANCELED_BY_NOBODY = "a job is canceled and nobody canceled it"
+    ROLLED_BACK = "something of a rolled-back mutation exists"
+    CHILD_MISSING = "a committed function's scheduled job is missing"
+    PARTIAL = "a part of an all-or-none batch exists"
+    IDEMPOTENCY = "one idempotency key stands for more than one call"
+    ID_REUSED = "an id or a sequence number was given out twice"
+    STATE_CHANGED = "a job that was seen ended has another state now"
+    UNPLANNED = "a job's outcome is not the one its function gave"
+    GHOST = "something exists that nobody asked for"
+    UNEXPECTED = "a call failed in an unexpected way"
+    FILE = "the file is damaged"
+
+
+class Violation(NamedTuple):
+    """One broken promise."""
+
+    rule: Rule
+    subject: str
+    detail: str = ""
+
+
+class View:
+    """A history, indexed."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.asks: dict[str, Ask] = {op: sent[0][0] for op, sent in history.asks.items()}
+        self.bodies: dict[str, Body] = {}
+        self.nested: set[str] = set()
+        self.asked_by: dict[str, Ask] = {}  # of the bodies that came straight from outside
+        for ask in self.asks.values():
+            for body in ask.bodies:
+                self.asked_by[body.op] = ask
+                self._walk(body)
+        self.row_by_id = {row.id: row for row in history.rows}
+        self.rows: defaultdict[str, list[JobRow]] = defaultdict(list)
+        for row in history.rows:
+            self.rows[row.op].append(row)
+        self.effects: Counter[str] = Counter(trace.op for trace in history.effects)
+        self.effects_of_job: Counter[str | None] = Counter(trace.job for trace in history.effects)
+        self.starts: Counter[str | None] = Counter(trace.job for trace in history.starts)
+        self.canceled_ids = set(self._canceled())
+
+    def _walk(self, body: Body) -> None:
+        self.bodies[body.op] = body
+        if body.writes:
+            self.bodies[body.inner.op] = body.inner
+        if body.nested is not None:
+            self.nested.add(body.nested.op)
+            self._walk(body.nested)
+        for child in body.children:
+            self._walk(child)
+
+    def _canceled(self) -> Iterator[str]:
+        """Yield the ids whose cancellation somebody was told of."""
+        for op, ask in self.asks.items():
+            acks = self.history.acks(op)
+            if ask.do == "cancel" and True in acks:
+                if ask.target is not None:
+                    yield ask.target
+                # A key that is canceled by name is used by one job only.
+                yield from (row.id for row in self.history.rows if ask.target_key and row.key == ask.target_key)
+            if ask.do == "live" and ask.bodies[0].cancel and any(ack["canceled"] for ack in acks):
+                yield ask.bodies[0].cancel
+        for row in self.history.rows:
+            body = self.bodies.get(row.op)
+            if row.canceled and row.state == "success" and body is not None and body.cancel is not None:
+                yield body.cancel
+
+    def acked_ids(self) -> Iterator[tuple[Ask, Body, str]]:
+        """Yield every acknowledged id, with the call and the body it stands for."""
+        for op, ask in self.asks.items():
+            for ack in self.history.acks(op):
+                if ask.do == "schedule":
+                    yield ask, ask.bodies[0], ack
+                elif ask.do == "many":
+                    yield from ((ask, body, job_id) for body, job_id in zip(ask.bodies, ack, strict=True))
+
+
+def check(history: History) -> list[Violation]:
+    """Return every promise this history breaks."""
+    view = View(history)
+    return [violation for rule in _RULES for violation in rule(view)]
+
+
+# ------------------------------------------------------------------ answers
+
+
+def _acknowledged(view: View) -> Iterator[Violation]:
+    for ask, body, job_id in view.acked_ids():
+        row = view.row_by_id.get(job_id)
+        if row is None:
+            yield Violation(Rule.LOST, body.op, job_id)
+        elif row.op != body.op and not (ask.key is not None and ask.on_conflict == "keep" and row.key == ask.key):
+            yield Violation(Rule.ID_REUSED, body.op, f"{job_id} is the job of {row.op}")
+    for op, ask in view.asks.items():
+        if ask.do == "live" and view.history.acks(op) and not view.effects[op]:
+            yield Violation(Rule.LOST, op, "a live mutation")
+
+
+def _refused(view: View) -> Iterator[Violation]:
+    for op, ask in view.asks.items():
+        if view.history.definitely_refused(op):
+            for body in ask.bodies:
+                if view.rows[body.op] or view.effects[body.op]:
+                    yield Violation(Rule.REFUSED_EXISTS, body.op, f"{view.history.answers[op]}")
+
+
+def _unexpected(view: View) -> Iterator[Violation]:
+    for op, answers in view.history.answers.items():
+        for answer in answers:
+            if answer.verdict == "error":
+                yield Violation(Rule.UNEXPECTED, op, str(answer.value))
+
+
+def _reported(view: View) -> Iterator[Violation]:
+    for op, ask in view.asks.items():
+        if ask.do != "get":
+            continue
+        row = view.row_by_id.get(ask.target or "")
+        for state in view.history.acks(op):
+            if row is None or state is None:  # only acknowledged ids are looked up
+                yield Violation(Rule.LOST, ask.target or "", f"was seen as {state}")
+            elif state in TERMINAL and row.state != state:
+                yield Violation(Rule.STATE_CHANGED, row.id, f"{state}, then {row.state}")
+
+
+# ------------------------------------------------------------------ jobs
+
+
+def _finished(view: View) -> Iterator[Violation]:
+    for row in view.history.rows:
+        if row.state not in TERMINAL:
+            yield Violation(Rule.UNFINISHED, row.op, row.state)
+
+
+def _mutations(view: View) -> Iterator[Violation]:
+    for row in view.history.rows:
+        ask = view.asked_by.get(row.op)
+        # A live call with an idempotency key leaves a row, but runs without being that job.
+        count = view.effects[row.op] if ask is not None and ask.do == "live" else view.effects_of_job[row.id]
+        if row.kind != "mutation" or row.state not in TERMINAL or row.id in view.canceled_ids:
+            continue
+        if count <= 1 and (count == 1) != (row.state == "success"):
+            yield Violation(Rule.SPLIT, row.op, f"{row.state}, {count} effects")
+    for op, count in view.effects.items():
+        ask = view.asked_by.get(op)
+        if count > 1 and (ask is None or ask.idem is None):
+            yield Violation(Rule.DOUBLED, op, f"{count} effects")
+
+
+def _actions(view: View) -> Iterator[Violation]:
+    for row in view.history.rows:
+        count = view.starts[row.id]
+        if count > 1:
+            yield Violation(Rule.STARTED_TWICE, row.op, f"{count} starts")
+        if row.kind != "action" or row.state != "success":
+            continue
+        if count == 0:
+            yield Violation(Rule.NOT_STARTED, row.op)
+        body = view.bodies.get(row.op)
+        if body is not None and body.writes and not view.effects[body.inner.op]:
+            yield Violation(Rule.LOST, body.inner.op, "the mutation of an action that succeeded")
+
+
+def _early(view: View) -> Iterator[Violation]:
+    for what in (view.history.effects, view.history.starts):
+        for trace in what:
+            row = view.row_by_id.get(trace.job or "")
+            if row is None or trace.op != row.op:
+                continue
+            due_us = max(row.scheduled_at_us, _asked_due_us(view, trace))
+            if trace.at_us < due_us:
+                yield Violation(Rule.EARLY, trace.op, f"by {due_us - trace.at_us} us")
+
+
+def _asked_due_us(view: View, trace: Trace) -> int:
+    """Return the earliest moment at which the sender, by its own clock, could expect this."""
+    ask = view.asked_by.get(trace.op)
+    if ask is None or ask.do == "live":
+        return 0
+    first_us = min(at_us for _, at_us in view.history.asks[ask.op])
+    return first_us + view.bodies[trace.op].delay_us
+
+
+def _canceled(view: View) -> Iterator[Violation]:
+    for job_id in view.canceled_ids:
+        row = view.row_by_id.get(job_id)
+        ran = view.effects_of_job[job_id] + view.starts[job_id]
+        if row is not None and row.state in TERMINAL and (ran or row.state != "canceled"):
+            yield Violation(Rule.CANCELED_RAN, row.op, f"{row.state}, ran {ran} times")
+    may_cancel = _possible_cancels(view)
+    for row in view.history.rows:
+        if row.state == "canceled" and row.id not in may_cancel and (row.key is None or row.key not in may_cancel):
+            yield Violation(Rule.CANCELED_BY_NOBODY, row.op)
+
+
+def _possible_cancels(view: View) -> set[str]:
+    """Return the ids and keys that may have been canceled by what was asked and not rolled back."""
+    possible = set()
+    for op, ask in view.asks.items():
+        if ask.do == "cancel" and not view.history.definitely_refused(op):
+            possible.add(ask.target or ask.target_key or "")
+        if ask.key is not None and ask.on_conflict == "replace" and view.rows[op]:
+            possible.add(ask.key)
+    possible.update(body.cancel for op, body in view.bodies.items() if body.cancel is not None and view.effects[op])
+    return possible
+
+
+def _outcomes(view: View) -> Iterator[Violation]:
+    for row in view.history.rows:
+        body = view.bodies.get(row.op)
+        if body is None or row.state not in ("success", "failed"):
+            continue
+        ended_by_crash = row.cause == "crash_loop" or (row.kind == "action" and row.cause == "interrupted")
+        if not ended_by_crash and body.fail != (row.state == "failed"):
+            yield Violation(Rule.UNPLANNED, row.op, f"{row.state} {row.cause or ''} {row.error or ''}")
+
+
+# ------------------------------------------------------------------ transactions
+
+
+def _children(view: View) -> Iterator[Violation]:
+    for op, body in view.bodies.items():
+        if op in view.nested and view.effects[op]:
+            yield Violation(Rule.ROLLED_BACK, op, "the effect of a nested mutation that failed")
+        done = _stands(view, body)
+        for child in body.children:
+            if done is True and not view.rows[child.op]:
+                yield Violation(Rule.CHILD_MISSING, child.op, f"of {op}")
+            if done is False and view.rows[child.op]:
+                yield Violation(Rule.ROLLED_BACK, child.op, f"of {op}")
+
+
+def _stands(view: View, body: Body) -> bool | None:
+    """Return whether what this body scheduled must exist (True), must not (False), or may (None)."""
+    if body.kind == "mutation":
+        return view.effects[body.op] > 0
+    if any(row.state == "success" for row in view.rows[body.op]):
+        return True
+    return None if any(view.starts[row.id] for row in view.rows[body.op]) else False
+
+
+def _batches(view: View) -> Iterator[Violation]:
+    for op, ask in view.asks.items():
+        if ask.do == "many" and not view.history.acks(op):
+            there = sum(bool(view.rows[body.op]) for body in ask.bodies)
+            if 0 < there < len(ask.bodies):
+                yield Violation(Rule.PARTIAL, op, f"{there} of {len(ask.bodies)}")
+
+
+# ------------------------------------------------------------------ identity
+
+
+def _idempotency(view: View) -> Iterator[Violation]:
+    by_key = Counter(row.idem for row in view.history.rows if row.idem is not None)
+    for op, ask in view.asks.items():
+        if ask.idem is None:
+            continue
+        rows = max(by_key[ask.idem], len(view.rows[op]))
+        answers = {str(ack) for ack in view.history.acks(op)}
+        if rows > 1 or view.effects[op] > 1 or len(answers) > 1:
+            yield Violation(Rule.IDEMPOTENCY, op, f"{rows} jobs, {view.effects[op]} effects, answers {answers}")
+
+
+def _one_job_each(view: View) -> Iterator[Violation]:
+    for op, rows in view.rows.items():
+        ask = view.asked_by.get(op)
+        if len(rows) > 1 and (ask is None or ask.idem is None):
+            yield Violation(Rule.JOB_DOUBLED, op, f"{len(rows)} jobs")
+
+
+def _ids(view: View) -> Iterator[Violation]:
+    given: dict[int, str] = {}
+    for _, body, job_id in view.acked_ids():
+        other = given.setdefault(seq_of(job_id), job_id)
+        if other != job_id:
+            yield Violation(Rule.ID_REUSED, body.op, f"{other} and {job_id}")
+    seqs = {row.seq: row for row in view.history.rows}
+    leaked = Counter(job_id for answers in view.history.answers.values() for a in answers for job_id in a.leaked)
+    for job_id, count in leaked.items():
+        row = seqs.get(seq_of(job_id))
+        if row is not None and row.id != job_id:
+            yield Violation(Rule.ID_REUSED, row.op, f"{row.id} has the number of {job_id}, which was rolled back")
+        if count > 1:
+            yield Violation(Rule.ID_REUSED, job_id, "given out twice, and rolled back twice")
+
+
+def _ghosts(view: View) -> Iterator[Violation]:
+    for row in view.history.rows:
+        if row.op not in view.bodies:
+            yield Violation(Rule.GHOST, row.op, "a job")
+    for trace in view.history.effects:
+        if trace.op not in view.bodies or (trace.job is not None and trace.job not in view.row_by_id):
+            yield Violation(Rule.GHOST, trace.op, "an effect")
+    for trace in view.history.starts:
+        if trace.job is not None and trace.job not in view.row_by_id:
+            yield Violation(Rule.GHOST, trace.op, "a start of a job that does not exist")
+
+
+def _file(view: View) -> Iterator[Violation]:
+    for error in view.history.file_errors:
+        yield Violation(Rule.FILE, "file", error)
+
+
+_RULES = (
+    _acknowledged, _refused, _unexpected, _reported, _finished, _mutations, _actions, _early, _canceled, _outcomes,
+    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file,
+)  # fmt: skip

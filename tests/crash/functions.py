@@ -1,0 +1,101 @@
+"""The functions of the crash test's app. Each leaves a trace of every time it really ran."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace
+from tests.crash.history import Body, plain
+
+crash = Namespace("crash")
+
+# No primary key on `op`: an effect applied twice must show as two rows. The foreign key gives foreign_key_check work.
+SCHEMA = """
+CREATE TABLE kinds (name TEXT PRIMARY KEY) STRICT;
+INSERT INTO kinds VALUES ('live'), ('job');
+CREATE TABLE effects (
+    op TEXT NOT NULL, job TEXT, kind TEXT NOT NULL REFERENCES kinds, at_us INTEGER NOT NULL, padding BLOB NOT NULL
+) STRICT;
+"""
+
+_PADDING = 1_500  # bytes per effect: the log grows past the automatic checkpoint within one file's lives
+_NAP_SECONDS = 0.005
+_record_start: Callable[[bytes], None] | None = None
+
+
+def wall_us() -> int:
+    """Return the wall clock in microseconds."""
+    return time.time_ns() // 1_000
+
+
+def make_app(db: str, starts: str, *, auth: bool) -> App[Any]:
+    """Make the app. Starts of actions go to the file `starts`; with `auth` due mutations are prepared on the loop."""
+    fd = os.open(starts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def record(line: bytes) -> None:
+        os.write(fd, line)
+        os.fsync(fd)
+
+    global _record_start  # noqa: PLW0603 - one app in a process
+    _record_start = record
+    app: App[Any] = App(db, namespaces=[crash], auth=_nobody) if auth else App(db, namespaces=[crash])
+    app.schema(SCHEMA)
+    return app
+
+
+async def _nobody(request: AuthRequest) -> None:
+    del request
+
+
+def call_of(body: Body) -> Call[Any]:
+    """Return the call that runs a body, without its moment."""
+    function = work if body.kind == "mutation" else act
+    return function.bind(body=plain(body))
+
+
+def calls_of(bodies: Iterable[Body]) -> list[Call[Any]]:
+    """Return calls that run these bodies, each at its moment."""
+    return [call_of(body).after(body.delay_us / 1_000_000) for body in bodies]
+
+
+@crash.mutation
+async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
+    """Leave one effect row; schedule, nest and cancel as told; raise at the end if told to."""
+    told = Body.of(body)
+    job: str | None = getattr(ctx.invoker, "job_id", None)
+    await ctx.db.execute(
+        "INSERT INTO effects VALUES (?, ?, ?, ?, ?)",
+        (told.op, job, "live" if job is None else "job", wall_us(), bytes(_PADDING)),
+    )
+    ids = [await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child)) for child in told.children[:1]]
+    ids.extend(await ctx.scheduler.run_many(calls_of(told.children[1:])))
+    if told.nested is not None:
+        try:
+            await ctx.run_mutation(work, body=plain(told.nested))
+        except FunctionError as error:
+            ids.extend(error.data["ids"] if error.data else ())
+    canceled = told.cancel is not None and await ctx.scheduler.cancel(told.cancel)
+    if told.fail:
+        raise FunctionError("PLANNED", "this mutation was told to fail", {"ids": ids})
+    # The process and the moment make each execution's result its own: a resend must get the first one's.
+    return {"ran": f"{os.getpid()}-{wall_us()}", "canceled": canceled}
+
+
+@crash.action
+async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Record the start outside the database; then write, schedule and fail as told."""
+    told = Body.of(body)
+    assert _record_start is not None
+    job = getattr(ctx.invoker, "job_id", "live")
+    _record_start(f"{told.op} {job} {wall_us()}\n".encode())
+    if told.writes:
+        await ctx.run_mutation(work, body=plain(told.inner))
+    for child in told.children:
+        await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child))
+    await ctx.sleep(_NAP_SECONDS)
+    if told.fail:
+        raise FunctionError("PLANNED", "this action was told to fail")
+    return 1

@@ -1,0 +1,100 @@
+"""What one life of a child asks for, drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from tests.crash.history import Ask, Body
+
+_DELAYS_US: Final = (0, 0, 0, 1_000, 3_000, 8_000, 20_000, 40_000)
+_SHARED_KEYS: Final = ("a", "b", "c")
+_FAIL: Final = 0.2
+
+
+class Workload:
+    """Draws calls. `prefix` makes their names unique over all lives of a file."""
+
+    def __init__(self, rng: random.Random, prefix: str, targets: Sequence[str]) -> None:
+        self._rng = rng
+        self._prefix = prefix
+        self._count = 0
+        self.targets = list(targets)  # ids that may be canceled or looked up
+
+    def next(self) -> list[Ask]:
+        """Return the next call, or a few that belong together, to be sent one after the other."""
+        op = f"{self._prefix}.{self._count}"
+        self._count += 1
+        draw = self._rng.choices(
+            (self._schedule, self._once, self._shared_key, self._many, self._live, self._live_once, self._cancel,
+             self._key_then_cancel, self._get),
+            (22, 12, 9, 8, 16, 8, 12, 6, 7),
+        )[0]  # fmt: skip
+        return draw(op)
+
+    def _body(self, op: str, *, deep: bool = True, fails: bool = True) -> Body:
+        rng = self._rng
+        kind = "mutation" if rng.random() < 0.65 else "action"
+        children = tuple(self._body(f"{op}/{at}", deep=False) for at in range(rng.choice((0, 0, 1, 3)) if deep else 0))
+        return Body(
+            op,
+            kind=kind,
+            fail=fails and rng.random() < _FAIL,
+            delay_us=rng.choice(_DELAYS_US),
+            children=children,
+            nested=self._nested(op) if deep and kind == "mutation" and rng.random() < 0.15 else None,
+            cancel=self._target() if deep and kind == "mutation" and rng.random() < 0.15 else None,
+            writes=kind == "action" and rng.random() < 0.6,
+        )
+
+    def _nested(self, op: str) -> Body:
+        return Body(f"{op}/n", fail=True, children=(self._body(f"{op}/n/0", deep=False),))
+
+    def _mutation(self, op: str, *, fails: bool) -> Body:
+        children = tuple(self._body(f"{op}/{at}", deep=False) for at in range(self._rng.choice((0, 1, 2))))
+        fail = fails and self._rng.random() < 2 * _FAIL
+        return Body(op, fail=fail, children=children, nested=self._nested(op) if self._rng.random() < 0.15 else None,
+                    cancel=self._target() if self._rng.random() < 0.15 else None)  # fmt: skip
+
+    def _target(self) -> str | None:
+        return self._rng.choice(self.targets[-12:]) if self.targets else None
+
+    # ------------------------------------------------------------ calls
+
+    def _schedule(self, op: str) -> list[Ask]:
+        return [Ask(op, "schedule", (self._body(op),))]
+
+    def _once(self, op: str) -> list[Ask]:
+        ask = Ask(op, "schedule", (self._body(op),), idem=f"once-{op}")
+        asks = [ask] if self._rng.random() < 0.7 else [ask, ask]
+        if self._rng.random() < 0.2:  # the same key for another call: refused, once the first is there
+            asks.append(Ask(f"{op}x", "schedule", (self._body(f"{op}x"),), idem=f"once-{op}"))
+        return asks
+
+    def _shared_key(self, op: str) -> list[Ask]:
+        on_conflict = self._rng.choice(("keep", "replace", "error"))
+        return [Ask(op, "schedule", (self._body(op),), key=self._rng.choice(_SHARED_KEYS), on_conflict=on_conflict)]
+
+    def _many(self, op: str) -> list[Ask]:
+        bodies = tuple(self._body(f"{op}-{at}", deep=False) for at in range(self._rng.choice((2, 4, 12))))
+        return [Ask(op, "many", bodies)]
+
+    def _live(self, op: str) -> list[Ask]:
+        return [Ask(op, "live", (self._mutation(op, fails=True),))]
+
+    def _live_once(self, op: str) -> list[Ask]:
+        ask = Ask(op, "live", (self._mutation(op, fails=False),), idem=f"once-{op}")
+        return [ask] if self._rng.random() < 0.7 else [ask, ask]
+
+    def _cancel(self, op: str) -> list[Ask]:
+        target = self._target()
+        return [Ask(op, "cancel", target=target)] if target is not None else self._schedule(op)
+
+    def _key_then_cancel(self, op: str) -> list[Ask]:
+        key = f"key-{op}"
+        return [Ask(op, "schedule", (self._body(op),), key=key), Ask(f"{op}c", "cancel", target_key=key)]
+
+    def _get(self, op: str) -> list[Ask]:
+        target = self._target()
+        return [Ask(op, "get", target=target)] if target is not None else self._schedule(op)
