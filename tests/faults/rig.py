@@ -66,7 +66,9 @@ def counted(kind: type[InlineDb] | type[ThreadDb], hops: Hops) -> Callable[..., 
 class Rig:
     """One app that is started, broken, killed and started again."""
 
-    def __init__(self, path: str | os.PathLike[str], *namespaces: Namespace[Any], db: Any = InlineDb, **options: Any) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *namespaces: Namespace[Any], db: Any = InlineDb, **options: Any
+    ) -> None:
         self.clock = VirtualClock()
         self.app: App[Any] = App(path, namespaces=namespaces, clock=self.clock, **options)
         self.path = path

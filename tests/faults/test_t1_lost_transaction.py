@@ -60,7 +60,9 @@ def bad() -> Namespace[Any]:
 
 @pytest.mark.parametrize("path_", ["b:direct", "b:outer"])
 @pytest.mark.parametrize("how", ENDINGS)
-async def test_T1_a_statement_that_ends_the_transaction_keeps_nothing(path: Path, db: Any, how: str, path_: str) -> None:
+async def test_T1_a_statement_that_ends_the_transaction_keeps_nothing(
+    path: Path, db: Any, how: str, path_: str
+) -> None:
     """Of a live mutation that swallows the error nothing stays; the 99 in its turn commit exactly once."""
     async with make(path, bad(), db=db) as rig:
         await rig.call("l:put", who="taken")
