@@ -125,7 +125,7 @@ class IndexAndTable(RuleBasedStateMachine):
             return
         for queue in QUEUES:
             window = self.index.window(queue)
-            window._check()  # noqa: SLF001 - the window's own invariant
+            window._check()
             assert list(window) == self._loaded(queue)
             assert len(window) == len(self._loaded(queue))
             assert window.complete == (window.horizon == EVERYTHING)
@@ -175,7 +175,7 @@ def test_memory_stays_bounded_however_much_is_loaded_at_once(
     table = sorted(Entry(at_us, seq) for seq, at_us in enumerate(fire_at_us))
     window = Window(entries_max=entries_max)
     window.refill(table[:load], complete=len(table) < load)
-    window._check()  # noqa: SLF001
+    window._check()
     kept = list(window)
     assert kept == table[: len(kept)]
     assert len(kept) <= entries_max

@@ -137,7 +137,7 @@ def test_an_instant_is_an_aware_datetime_or_epoch_seconds(when: datetime | float
 @pytest.mark.parametrize(
     ("when", "hint"),
     [
-        (datetime(2026, 1, 1), "time zone"), (datetime(2026, 1, 1, tzinfo=NoOffset()), "time zone"),  # noqa: DTZ001
+        (datetime(2026, 1, 1), "time zone"), (datetime(2026, 1, 1, tzinfo=NoOffset()), "time zone"),
         (True, "bool"), (None, "NoneType"), ("2026-01-01", "str"), (date(2026, 1, 1), "date"),
         (timedelta(1), "timedelta"), (Decimal(1), "Decimal"),
         (math.nan, "finite"), (math.inf, "finite"), (-math.inf, "finite"), (-1, "negative"), (-0.001, "negative"),
