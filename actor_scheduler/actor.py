@@ -68,6 +68,7 @@ class Actor:
         self._host = host
         self._clock = clock
         self._window_max = window_max
+        self._window_load = min(WINDOW_LOAD, window_max)
         self._index = self._new_index()
         self.attempts = Attempts(host, slots, self._attempt_ended, self._stir)
         self._alarm = Alarm(clock, self._ring)
@@ -265,7 +266,7 @@ class Actor:
     async def _turn(self) -> None:
         commands, due = self._collect()
         units: list[Unit] = [*(command.unit for command in commands), *due]
-        refills = [Refill(queue, after, WINDOW_LOAD) for queue, after in self._index.must_refill()]
+        refills = [Refill(queue, after, self._window_load) for queue, after in self._index.must_refill()]
         self._turn_under_way = True
         watch = asyncio.get_running_loop().call_later(self._stuck_seconds, self._notice_stuck)
         try:

@@ -18,7 +18,7 @@ from actor_scheduler.actor import Actor
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, NotStarted, SchemaError
 from actor_scheduler.ids import parse_id
-from actor_scheduler.limits import ACTIONS_MAX, KEY_CHARS_MAX
+from actor_scheduler.limits import ACTIONS_MAX, KEY_CHARS_MAX, WINDOW_MAX
 from actor_scheduler.model import TERMINAL, Args, Job
 from actor_scheduler.ports import ActorPort, Running
 from actor_scheduler.scheduler import Scheduler
@@ -165,6 +165,7 @@ class App(Generic[AuthT]):
         self._registry = Registry()
         self._schema: list[SchemaStep] = []
         self._overrides: dict[Provider, Any] = {}
+        self._window_max = WINDOW_MAX
         self._engine: Engine | None = None
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
@@ -291,7 +292,9 @@ class App(Generic[AuthT]):
             synchronous=self._synchronous,
             lock_timeout_us=self._lock_timeout_us,
         )
-        actor = Actor(store, engine, self._clock, slots=self._slots, on_stuck=self._on_stuck)
+        actor = Actor(
+            store, engine, self._clock, slots=self._slots, window_max=self._window_max, on_stuck=self._on_stuck
+        )
         engine.attach(actor, store)
         self._engine = engine  # before the actor starts: a due job may use the app at once
         try:

@@ -36,6 +36,8 @@ from runtime.functions import Function, Schedulable, path_of
 if TYPE_CHECKING:
     import os
 
+    from hypothesis.strategies import SearchStrategy
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -83,13 +85,14 @@ class Harness(Generic[AuthT]):
     async def __aenter__(self) -> Self:
         """Start the app on the virtual clock."""
         app = self.app
-        self._before = {name: getattr(app, name) for name in ("_db", "_clock", "_make_store")}
+        self._before = {name: getattr(app, name) for name in ("_db", "_clock", "_make_store", "_synchronous")}
         if self._db is None:
             self._folder = tempfile.mkdtemp(prefix="harness-")
             self._db = Path(self._folder) / "app.db"
         app._db = self._db  # noqa: SLF001 - the harness is the one place that puts other parts into an app
         app._clock = self.clock  # noqa: SLF001
         app._make_store = partial(SqliteStore, make_db=InlineDb, nonces=self._nonces)  # noqa: SLF001
+        app._synchronous = "OFF"  # noqa: SLF001 - flushes guard against power cuts, which a test can't have
         try:
             await app._start()  # noqa: SLF001
         except BaseException:
@@ -239,6 +242,21 @@ class Harness(Generic[AuthT]):
     def override(self, provider: Callable[[], Any], value: object, /) -> None:
         """Let `ctx.use(provider)` give `value` while this harness runs."""
         self.app._overrides[provider] = value  # noqa: SLF001
+
+
+def arguments(fn: Function[..., Any], /) -> SearchStrategy[dict[str, Any]]:
+    """Return a Hypothesis strategy of arguments that `fn` accepts, made from its type hints.
+
+    Needs the `hypothesis` package.  What can't be made from a hint alone (a constraint in a validator) is filtered.
+    """
+    from hypothesis import strategies as st  # noqa: PLC0415 - a test dependency of the app, not of this package
+
+    required, optional = fn.arguments.hints_by_need()
+    made = st.fixed_dictionaries(
+        {name: st.from_type(hint) for name, hint in required.items()},
+        optional={name: st.from_type(hint) for name, hint in optional.items()},
+    )
+    return made.filter(lambda args: fn.arguments.fits(args, fn.path))
 
 
 def simulate(

@@ -98,15 +98,30 @@ class Arguments:
             raise InvalidArgs(msg)
         return stored
 
+    def fits(self, args: Mapping[str, Any], path: str) -> bool:
+        """Return whether these arguments can be scheduled."""
+        try:
+            self.freeze(args, path)
+        except InvalidArgs:
+            return False
+        return True
+
+    def hints_by_need(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the hints of the required arguments, and of those with a default."""
+        hints = self._hints()
+        required: dict[str, Any] = {}
+        optional: dict[str, Any] = {}
+        for parameter in self._parameters:
+            needed = parameter.default is inspect.Parameter.empty
+            (required if needed else optional)[parameter.name] = hints.get(parameter.name, Any)
+        return required, optional
+
     # ------------------------------------------------------------ from type hints to a validator
 
     def _build(self) -> Validator:
-        hints = self._hints()
-        fields: dict[str, Any] = {}
-        for parameter in self._parameters:
-            hint = hints.get(parameter.name, Any)
-            optional = parameter.default is not inspect.Parameter.empty
-            fields[parameter.name] = NotRequired[hint] if optional else Required[hint]
+        required, optional = self.hints_by_need()
+        fields: dict[str, Any] = {name: Required[hint] for name, hint in required.items()}
+        fields.update({name: NotRequired[hint] for name, hint in optional.items()})
         make: Any = TypedDict  # from the signature, at run time: no type checker can follow
         shape = make("Arguments", fields)
         shape.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=False)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("actor_scheduler")
 
-Synchronous: TypeAlias = Literal["FULL", "NORMAL", "EXTRA"]
+Synchronous: TypeAlias = Literal["FULL", "NORMAL", "EXTRA", "OFF"]
 _READERS: Final = 4  # queries at once; each is one thread, and two cores gain nothing from more
 
 
