@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.store.sqlite import connection as opened_by
+from actor_scheduler.store.sqlite.fence import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,7 @@ class Injector:
         """Return how many statements of the writer began so."""
         return sum(times for sql, times in self.counts.items() if sql.startswith(begins))
 
-    def around(self, connection: sqlite3.Connection, role: str, sql: str, call: Callable[[], Any]) -> Any:
+    def around(self, connection: _Connection, role: str, sql: str, call: Callable[[], Any]) -> Any:
         """Carry out a call to sqlite3, or fail it."""
         if role == "writer":
             self.counts[sql] += 1
@@ -107,7 +108,7 @@ class Injector:
         if fault.after:
             call()
         if fault.ends and connection.in_transaction:
-            sqlite3.Connection.execute(connection, "ROLLBACK")
+            connection.end_by_itself()
         raise error(fault.name)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +147,17 @@ class _Sqlite3:
 class _Connection(sqlite3.Connection):
     injector: Injector
     role: str
+    fence: Any = None
+
+    def set_authorizer(self, callback: Any) -> None:  # type: ignore[override]
+        self.fence = callback
+        super().set_authorizer(callback)
+
+    def end_by_itself(self) -> None:
+        """Roll back as SQLite does inside a failing statement: no authorizer is asked."""
+        mode, self.fence.mode = self.fence.mode, Mode.OURS
+        super().execute("ROLLBACK")
+        self.fence.mode = mode
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         run = super().execute

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from actor_scheduler.limits import SECOND_US
 from actor_scheduler.store.sqlite import SqliteStore
@@ -34,6 +34,7 @@ class Hops:
     def __init__(self) -> None:
         self.under_way = 0
         self.total = 0
+        self.closing: list[asyncio.Future[Any]] = []  # threads told to end; the loop must outlive them
         self._ended = asyncio.Event()
 
     async def count(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -50,7 +51,7 @@ class Hops:
         await self._ended.wait()
 
 
-def counted(kind: type[InlineDb] | type[ThreadDb], hops: Hops) -> Callable[..., Any]:
+def counted(kind: type[InlineDb | ThreadDb], hops: Hops) -> Callable[..., Any]:
     """Return this kind of database connection, its hops counted."""
 
     class Counted(kind):  # type: ignore[valid-type,misc]
@@ -59,6 +60,12 @@ def counted(kind: type[InlineDb] | type[ThreadDb], hops: Hops) -> Callable[..., 
 
         async def run(self, work: Callable[[], Any]) -> Any:
             return await hops.count(super().run(work))
+
+        def abandon(self) -> None:
+            if kind is InlineDb:
+                super().abandon()
+            elif (ending := self._aio.stop()) is not None:
+                hops.closing.append(ending)
 
     return Counted
 
@@ -75,16 +82,17 @@ class Rig:
         self._db = db
         self.hops = Hops()
 
-    async def __aenter__(self) -> Rig:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
+        await asyncio.gather(*self.hops.closing)
 
     async def start(self) -> None:
         """Start the app, and let it come to rest."""
-        self.hops = Hops()
+        self.hops.total = 0
         make_db = counted(self._db, self.hops)
         self.app._make_store = partial(SqliteStore, make_db=make_db, nonces=SeededNonces(0))
         await self.app._start()
