@@ -8,16 +8,21 @@ actions started and the alarm set only after the commit that holds them: that is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
 from actor_scheduler.clock import Clock, sleep_until
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ActorSchedulerError, ContextClosed, NotStarted, OutcomeUnknown, StoreUnavailable, WriterStuck
+from actor_scheduler.errors import (
+    ActorSchedulerError,
+    ContextClosed,
+    NotStarted,
+    OutcomeUnknown,
+    StoreUnavailable,
+    WriterStuck,
+)
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.index import JobIndex
 from actor_scheduler.limits import (
@@ -44,6 +49,10 @@ from actor_scheduler.store.base import (
     Unit,
     Unknown,
 )
+from actor_scheduler.watchers import Watchers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger("actor_scheduler")
 
@@ -77,7 +86,7 @@ class Actor:
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
         self._unfinished: set[int] = set()  # claims of this process whose completion is not durable yet
-        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+        self.watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -137,10 +146,7 @@ class Actor:
             task.cancel()
         await asyncio.wait(tasks)
         self._mailbox.refuse_all(NotStarted("the app was stopped before this call was accepted"))
-        for waiter in [future for futures in self._waiters.values() for future in futures]:
-            if not waiter.done():
-                waiter.set_exception(NotStarted("the app was stopped"))
-        self._waiters.clear()
+        self.watchers.fail_all(NotStarted("the app was stopped"))
         if self.stuck is not None:
             self._store.abandon()
         else:
@@ -178,24 +184,6 @@ class Actor:
         done = CompleteJob(job.seq, job.attempt, outcome, self._clock.now_us())
         self._mailbox.put(done, None)
         self._wake.set()
-
-    @contextlib.contextmanager
-    def watch(self, seq: int) -> Iterator[asyncio.Future[None]]:
-        """Yield a future that is done once this job has ended, or the store was reopened: look at the job then.
-
-        Taken before the job is read, so that an end between the two is not missed.
-        """
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(seq, []).append(waiter)
-        try:
-            yield waiter
-        finally:
-            waiting = self._waiters.get(seq, [])
-            if waiter in waiting:
-                waiting.remove(waiter)
-            if not waiting:
-                self._waiters.pop(seq, None)
-            waiter.cancel()
 
     # ------------------------------------------------------------ quiet: what a virtual clock waits for
 
@@ -322,37 +310,41 @@ class Actor:
     def _settle(self, commands: list[Command], due: list[RunDue], result: TurnResult) -> None:
         """Open the gate: what the turn committed becomes visible, in turn order."""
         replies = result.replies
-        effects = result.effects
-        for queue, entry in effects.pending:
-            self._index.window(queue).add(entry)
-        for queue, entry in effects.gone:
-            self._index.window(queue).discard(entry)
-        for queue, entries, complete in result.refills:
-            self._index.window(queue).refill(entries, complete=complete)
+        self._update_index(result)
         refused = False
         for command, reply in zip(commands, replies, strict=False):
             refused |= self._answer(command, reply)
         for unit, reply in zip(due, replies[len(commands) :], strict=False):
-            match reply:
-                case Done(Claimed(job)):
-                    self._unfinished.add(job.seq)
-                    self.attempts.start(job)
-                case Refused():
-                    self._put_back([unit])
-                    refused = True
+            refused |= self._dispatch(unit, reply)
         self._mailbox.put_back(commands[len(replies) :])  # what the turn had no time for
         self._put_back(due[max(len(replies) - len(commands), 0) :])
-        for seq in effects.ended:
-            self._unfinished.discard(seq)
-            for waiter in self._waiters.pop(seq, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+        self._unfinished.difference_update(result.effects.ended)
+        self.watchers.tell(result.effects.ended)
         if refused:
             self._hold.lengthen()
         elif any(isinstance(reply, Done) for reply in replies):
             self._hold.clear()
         if result.broken is not None:
             self.broken = result.broken
+
+    def _update_index(self, result: TurnResult) -> None:
+        for queue, entry in result.effects.pending:
+            self._index.window(queue).add(entry)
+        for queue, entry in result.effects.gone:
+            self._index.window(queue).discard(entry)
+        for queue, entries, complete in result.refills:
+            self._index.window(queue).refill(entries, complete=complete)
+
+    def _dispatch(self, unit: RunDue, reply: Reply) -> bool:
+        """Start a claimed action; put back what the store could not take, and return whether it was so."""
+        match reply:
+            case Done(Claimed(job)):
+                self._unfinished.add(job.seq)
+                self.attempts.start(job)
+            case Refused():
+                self._put_back([unit])
+                return True
+        return False
 
     def _answer(self, command: Command, reply: Reply) -> bool:
         """Release one reply. Return whether the store could not take the command though it must."""
@@ -392,7 +384,7 @@ class Actor:
     def _notice_stuck(self) -> None:
         """Refuse new work while a turn does not end: it can't be stopped from outside without breaking the thread."""
         self.stuck = WriterStuck(
-            f"the writer has been busy for over {self._stuck_seconds:g} s; nothing is accepted until it goes on"
+            f"the writer has been busy for over {self._stuck_seconds:g} s; nothing is accepted until it goes on",
         )
         log.critical("%s. It stands at:\n%s", self.stuck, self._store.busy_with())
         self._mailbox.refuse_all(self.stuck)
@@ -419,9 +411,7 @@ class Actor:
         self._index = self._new_index()
         self._prepared.clear()
         self.broken = None
-        for waiter in [future for futures in self._waiters.values() for future in futures]:
-            if not waiter.done():
-                waiter.set_result(None)
+        self.watchers.tell_all()
         log.warning("the database was reopened and the index rebuilt")
 
 

@@ -36,7 +36,9 @@ class Attempts:
     Invariant: an attempt is in `_running` from its claim's acknowledgement until its coroutine ended.
     """
 
-    def __init__(self, host: Host, slots: int, ended: Callable[[DueJob, Outcome], None], stirred: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, slots: int, ended: Callable[[DueJob, Outcome], None], stirred: Callable[[], None]
+    ) -> None:
         self._host = host
         self._slots = slots
         self._ended = ended

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Self
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from actor_scheduler.model import Args, JobOptions, R_co
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Call(Generic[R_co]):
-    """One function with its arguments and, optionally, its moment and options. A value: build, keep in a list, schedule.
+    """One function with its arguments and, optionally, its moment and options: a value to build, keep and schedule.
 
     Arguments are checked when it is scheduled, not here.  `fn.bind(…)` is the typed way to make one.
     """

@@ -32,7 +32,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real clock. Wakes early rather than sleep longer than a minute, so that suspend and clock steps are noticed."""
+    """The real clock. It wakes early rather than sleep over a minute, so that suspend and clock steps are noticed."""
 
     def now_us(self) -> int:
         """Return `time.time_ns()` in microseconds."""

@@ -19,7 +19,9 @@ _SIGN: Final = 1 << 63
 class NonceSource(Protocol):
     """Where nonces come from: chance is an argument."""
 
-    def __call__(self) -> int: ...
+    def __call__(self) -> int:
+        """Return a signed 64-bit number."""
+        ...
 
 
 def format_id(seq: int, nonce: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypedDict
 
 from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 Kind: TypeAlias = Literal["query", "mutation", "action"]
 State: TypeAlias = Literal["pending", "in_progress", "success", "failed", "canceled"]

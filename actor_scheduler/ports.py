@@ -30,7 +30,11 @@ class ActorPort:
     """
 
     def __init__(
-        self, running: Callable[[], Running], *, parent_id: str | None = None, inside: bool = False
+        self,
+        running: Callable[[], Running],
+        *,
+        parent_id: str | None = None,
+        inside: bool = False,
     ) -> None:
         self.parent_id = parent_id
         self.bounded = inside  # an action's one call has limits, the app has none
@@ -58,7 +62,9 @@ class ActorPort:
 
     async def retry(self, job_id: str) -> bool:
         """Make a failed job pending again and return whether it was failed."""
-        retried: bool = await self._running().actor.submit(RetryJob(job_id, self._running().clock.now_us()), inside=self._inside)
+        retried: bool = await self._running().actor.submit(
+            RetryJob(job_id, self._running().clock.now_us()), inside=self._inside
+        )
         return retried
 
     async def get(self, job_id: str) -> Job | None:

@@ -7,9 +7,8 @@ durable before the call returns.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, ParamSpec, Protocol, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
 from typing_extensions import Unpack
 
@@ -24,6 +23,9 @@ from actor_scheduler.limits import (
 from actor_scheduler.model import Args, Job, JobFilter, JobOptions, Kind, NewJob, Page, State
 from actor_scheduler.store.base import CancelJob
 from actor_scheduler.times import Delay, Instant, delay_us, instant_us
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 
 P = ParamSpec("P")
 
@@ -123,14 +125,28 @@ class Scheduler:
 
     @overload
     def run_after(
-        self, delay: Delay, path: str, args: Args | None = None, /, **options: Unpack[JobOptions]
+        self,
+        delay: Delay,
+        path: str,
+        args: Args | None = None,
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]: ...
     @overload
     def run_after(
-        self, delay: Delay, call: Call[Any], /, **options: Unpack[JobOptions]
+        self,
+        delay: Delay,
+        call: Call[Any],
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]: ...
     def run_after(
-        self, delay: Delay, what: str | Call[Any], args: Args | None = None, /, **options: Unpack[JobOptions]
+        self,
+        delay: Delay,
+        what: str | Call[Any],
+        args: Args | None = None,
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]:
         """Schedule a function `delay` (a timedelta, or seconds) from now and return the job's id.
 
@@ -140,14 +156,28 @@ class Scheduler:
 
     @overload
     def run_at(
-        self, when: Instant, path: str, args: Args | None = None, /, **options: Unpack[JobOptions]
+        self,
+        when: Instant,
+        path: str,
+        args: Args | None = None,
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]: ...
     @overload
     def run_at(
-        self, when: Instant, call: Call[Any], /, **options: Unpack[JobOptions]
+        self,
+        when: Instant,
+        call: Call[Any],
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]: ...
     def run_at(
-        self, when: Instant, what: str | Call[Any], args: Args | None = None, /, **options: Unpack[JobOptions]
+        self,
+        when: Instant,
+        what: str | Call[Any],
+        args: Args | None = None,
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]:
         """Schedule a function at an aware datetime or epoch seconds and return the job's id; a past instant runs now.
 
@@ -157,12 +187,20 @@ class Scheduler:
 
     @overload
     def run_now(
-        self, path: str, args: Args | None = None, /, **options: Unpack[JobOptions]
+        self,
+        path: str,
+        args: Args | None = None,
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]: ...
     @overload
     def run_now(self, call: Call[Any], /, **options: Unpack[JobOptions]) -> Coroutine[Any, Any, str]: ...
     def run_now(
-        self, what: str | Call[Any], args: Args | None = None, /, **options: Unpack[JobOptions]
+        self,
+        what: str | Call[Any],
+        args: Args | None = None,
+        /,
+        **options: Unpack[JobOptions],
     ) -> Coroutine[Any, Any, str]:
         """Schedule a function for right after acceptance (in a mutation: after its commit) and return the job's id.
 
@@ -228,7 +266,11 @@ class Scheduler:
     # ------------------------------------------------------------ from a call to a job
 
     def _insert(
-        self, call: Call[Any], delay: Delay | None, instant: Instant | None, options: JobOptions
+        self,
+        call: Call[Any],
+        delay: Delay | None,
+        instant: Instant | None,
+        options: JobOptions,
     ) -> Coroutine[Any, Any, str]:
         if call.delay is not None or call.instant is not None:
             msg = f"{call!r} has its own moment: give it to run_many, or leave .after/.at away"
@@ -236,7 +278,11 @@ class Scheduler:
         return self._port.insert_one(self._new_job(call, delay, instant, options))
 
     def _new_job(
-        self, call: Call[Any], delay: Delay | None, instant: Instant | None, options: JobOptions
+        self,
+        call: Call[Any],
+        delay: Delay | None,
+        instant: Instant | None,
+        options: JobOptions,
     ) -> NewJob:
         now_us = self._port.now_us()
         if instant is not None:
@@ -276,7 +322,11 @@ class Moment:
     __slots__ = ("_delay", "_instant", "_options", "_scheduler")
 
     def __init__(
-        self, scheduler: Scheduler, delay: timedelta | None, instant: Instant | None, options: JobOptions
+        self,
+        scheduler: Scheduler,
+        delay: timedelta | None,
+        instant: Instant | None,
+        options: JobOptions,
     ) -> None:
         self._scheduler = scheduler
         self._delay = delay
@@ -286,7 +336,10 @@ class Moment:
     def call(self, fn: Bindable[P], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, str]:
         """Schedule `fn` with these arguments and return the job's id. Raises as `Scheduler.run_after` does."""
         return self._scheduler._insert(  # noqa: SLF001 - a Moment is a part of its scheduler
-            fn.bind(*args, **kwargs), self._delay, self._instant, self._options
+            fn.bind(*args, **kwargs),
+            self._delay,
+            self._instant,
+            self._options,
         )
 
 
@@ -348,5 +401,3 @@ def _call(what: str | Call[Any], args: Args | None) -> Call[Any]:
         msg = f"arguments are a mapping of names to values, not {type(args).__name__}"
         raise InvalidArgs(msg)
     return Call(what, args)
-
-

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from typing_extensions import Self
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from actor_scheduler.actor import Actor
@@ -24,7 +21,6 @@ from actor_scheduler.ports import ActorPort, Running
 from actor_scheduler.scheduler import Scheduler
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
-from actor_scheduler.store.sqlite.store import Synchronous
 from actor_scheduler.times import Delay, delay_us
 from runtime.engine import AuthRequest, Engine
 from runtime.functions import Function, Namespace
@@ -32,6 +28,12 @@ from runtime.invoker import Access, LocalInvoker
 from runtime.providers import Provider, Providers
 from runtime.registry import Registry
 from runtime.waiting import within
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+    from types import TracebackType
+
+    from actor_scheduler.store.sqlite.store import Synchronous
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +58,7 @@ class AppScheduler(Scheduler):
         super().__init__(ActorPort(running), _LateTargets(engine))
         self._running = running
 
-    async def wait(self, job_id: str, /, *, timeout: Delay | None = None) -> Job:
+    async def wait(self, job_id: str, /, *, timeout: Delay | None = None) -> Job:  # noqa: ASYNC109 - on the app's clock
         """Return the job once it has succeeded, failed or been canceled.
 
         Raises TimeoutError after `timeout` (a timedelta, or seconds, on the app's clock), InvalidArgs when there is no
@@ -69,7 +71,7 @@ class AppScheduler(Scheduler):
     async def _wait(self, job_id: str) -> Job:
         parsed = parse_id(job_id)
         while parsed is not None:
-            with self._running().actor.watch(parsed[0]) as ended:
+            with self._running().actor.watchers.watch(parsed[0]) as ended:
                 job = await self.get(job_id)
                 if job is None:
                     break
@@ -272,7 +274,11 @@ class App(Generic[AuthT]):
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+        /,
     ) -> None:
         """Stop: take nothing new, let running actions end within the grace, finish what was accepted, close."""
         await self._stop()
@@ -293,7 +299,12 @@ class App(Generic[AuthT]):
             lock_timeout_us=self._lock_timeout_us,
         )
         actor = Actor(
-            store, engine, self._clock, slots=self._slots, window_max=self._window_max, on_stuck=self._on_stuck
+            store,
+            engine,
+            self._clock,
+            slots=self._slots,
+            window_max=self._window_max,
+            on_stuck=self._on_stuck,
         )
         engine.attach(actor, store)
         self._engine = engine  # before the actor starts: a due job may use the app at once

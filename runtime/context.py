@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
@@ -18,6 +17,7 @@ from runtime.invoke import Invocation, invoke, nested, prepare
 from runtime.invoker import Invoker, JobInvoker
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from datetime import datetime
 
     from actor_scheduler.model import Args
@@ -132,13 +132,18 @@ class QueryCtx(Generic[AuthT]):
         """Run another query on the same data and return its result."""
         called = self._prepare("query", fn, args, kwargs)
         return self._open(self._snapshot).nested_query(
-            lambda snapshot: invoke(called, QueryCtx(self._engine, snapshot, called))
+            lambda snapshot: invoke(called, QueryCtx(self._engine, snapshot, called)),
         )
 
     def _prepare(self, kind: Any, fn: Any, args: Any, kwargs: Any) -> Invocation:
         path, named = self._engine.target(fn, args, kwargs)
         return prepare(
-            self._engine.registry, path, named, nested(self._invocation), self._invocation.auth, kind=kind
+            self._engine.registry,
+            path,
+            named,
+            nested(self._invocation),
+            self._invocation.auth,
+            kind=kind,
         )
 
     def _open(self, what: T) -> T:
@@ -284,7 +289,12 @@ class ActionCtx(Generic[AuthT]):
         self._check_open()
         path, named = self._engine.target(fn, args, kwargs)
         called = prepare(
-            self._engine.registry, path, named, nested(self._invocation), self._invocation.auth, kind=kind
+            self._engine.registry,
+            path,
+            named,
+            nested(self._invocation),
+            self._invocation.auth,
+            kind=kind,
         )
         return self._engine.enter(called, inside=True, job_seq=self._job_seq)
 

@@ -106,18 +106,30 @@ class Engine:
         raise InvalidArgs(msg)
 
     async def call(
-        self, path: str, args: Args, invoker: Invoker, auth: Any, idempotency_key: str | None = None
+        self,
+        path: str,
+        args: Args,
+        invoker: Invoker,
+        auth: Any,
+        idempotency_key: str | None = None,
     ) -> Any:
         """Run a function now and return what it returned. A mutation is durable when this returns."""
         return await self.enter(prepare(self.registry, path, args, invoker, auth), once=idempotency_key)
 
     def enter(
-        self, called: Invocation, *, inside: bool = False, job_seq: int | None = None, once: str | None = None
+        self,
+        called: Invocation,
+        *,
+        inside: bool = False,
+        job_seq: int | None = None,
+        once: str | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Bring a prepared invocation to where its kind runs: a reader, the writer's turn, or right here."""
         function = called.function
         if once is not None and function.kind != "mutation":
-            msg = f"{function.path} is a {function.kind}: only a mutation's outcome is recorded under an idempotency key"
+            msg = (
+                f"{function.path} is a {function.kind}: only a mutation's outcome is recorded under an idempotency key"
+            )
             raise WrongKind(msg)
         running = self.running()
         match function.kind:
@@ -196,9 +208,11 @@ class Engine:
                 raise InvalidArgs(msg)
             return prepare(self.registry, job.path, args, invoker, auth, kind=job.kind)
         except InvalidArgs as error:
-            raise Undispatchable("invalid_args", error) from error
+            cause: Cause = "invalid_args"
+            raise Undispatchable(cause, error) from error
         except (UnknownFunction, WrongKind) as error:
-            raise Undispatchable("unknown_function", error) from error
+            cause = "unknown_function"
+            raise Undispatchable(cause, error) from error
 
     def failure(self, error: BaseException) -> Failed:
         """Return the outcome an error stands for. Never raises, whatever the error's own methods do."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from actor_scheduler.call import Call
 from actor_scheduler.errors import InvalidArgs, NotRegistrable
 from actor_scheduler.limits import PATH_CHARS_MAX
-from actor_scheduler.model import Kind
 from actor_scheduler.times import Delay, delay_us
-from runtime.context import ActionCtx, MutationCtx, QueryCtx
-from runtime.invoker import Access
 from runtime.validation import Arguments, check_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from actor_scheduler.model import Kind
+    from runtime.context import ActionCtx, MutationCtx, QueryCtx
+    from runtime.invoker import Access
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,7 +111,9 @@ class MutationDecorator(Protocol[AuthT]):
     """`@namespace.mutation(…)` with options."""
 
     def __call__(
-        self, fn: Callable[Concatenate[MutationCtx[AuthT], P], Coroutine[Any, Any, R]], /
+        self,
+        fn: Callable[Concatenate[MutationCtx[AuthT], P], Coroutine[Any, Any, R]],
+        /,
     ) -> Mutation[P, R]: ...
 
 
@@ -150,7 +155,9 @@ class Namespace(Generic[AuthT]):
 
     @overload
     def mutation(
-        self, fn: Callable[Concatenate[MutationCtx[AuthT], P], Coroutine[Any, Any, R]], /
+        self,
+        fn: Callable[Concatenate[MutationCtx[AuthT], P], Coroutine[Any, Any, R]],
+        /,
     ) -> Mutation[P, R]: ...
     @overload
     def mutation(
@@ -170,7 +177,12 @@ class Namespace(Generic[AuthT]):
     def action(self, fn: Callable[Concatenate[ActionCtx[AuthT], P], Coroutine[Any, Any, R]], /) -> Action[P, R]: ...
     @overload
     def action(
-        self, /, *, name: str | None = None, access: Access | None = None, aliases: Sequence[str] = ()
+        self,
+        /,
+        *,
+        name: str | None = None,
+        access: Access | None = None,
+        aliases: Sequence[str] = (),
     ) -> ActionDecorator[AuthT]: ...
     def action(self, fn: Any = None, /, **options: Any) -> Any:
         """Register a function with effects outside the database. Scheduled, it is started at most once."""

@@ -26,7 +26,13 @@ class Invocation:
 
 
 def prepare(
-    registry: Registry, path: str, args: Args | None, invoker: Invoker, auth: Any, *, kind: Kind | None = None
+    registry: Registry,
+    path: str,
+    args: Args | None,
+    invoker: Invoker,
+    auth: Any,
+    *,
+    kind: Kind | None = None,
 ) -> Invocation:
     """Resolve, authorize and validate: everything that can be wrong with a call before its body runs.
 

@@ -20,7 +20,7 @@ class Providers:
         self._open = contextlib.AsyncExitStack()
 
     async def use(self, provider: Provider) -> Any:
-        """Return the provider's value, making it the first time. A failure is not remembered: the next use tries again."""
+        """Return the provider's value, made the first time. A failure is not remembered: the next use tries again."""
         if provider in self._overrides:
             return self._overrides[provider]
         making = self._made.get(provider)
@@ -30,7 +30,9 @@ class Providers:
                 making.set_result(await self._make(provider))
             except BaseException as error:
                 del self._made[provider]
-                making.set_exception(error if isinstance(error, Exception) else RuntimeError("the first use was stopped"))
+                making.set_exception(
+                    error if isinstance(error, Exception) else RuntimeError("the first use was stopped")
+                )
                 making.exception()  # seen: whoever waits gets it, nobody else needs it
                 raise
         return await asyncio.shield(making)

@@ -33,7 +33,7 @@ class Registry:
         return [function for namespace in self._namespaces.values() for function in namespace.functions.values()]
 
     def check(self) -> None:
-        """Resolve every type hint and alias. Raises NotRegistrable with all that is wrong, so that one start tells all."""
+        """Resolve every type hint and alias. Raises NotRegistrable with all that is wrong, at one go."""
         problems: list[str] = []
         self._aliases = {}
         for function in self.functions():

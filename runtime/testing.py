@@ -13,14 +13,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from typing_extensions import Self
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from actor_scheduler.errors import InvalidTime
@@ -30,13 +27,16 @@ from actor_scheduler.store.sqlite.thread import InlineDb
 from actor_scheduler.testing.clock import VirtualClock
 from actor_scheduler.testing.nonces import SeededNonces
 from actor_scheduler.times import Delay, delay_us, from_datetime, to_datetime
-from runtime.app import App, AppScheduler
 from runtime.functions import Function, Schedulable, path_of
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from types import TracebackType
 
     from hypothesis.strategies import SearchStrategy
+
+    from runtime.app import App, AppScheduler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,7 +102,11 @@ class Harness(Generic[AuthT]):
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+        /,
     ) -> None:
         """Stop the app. Actions that still run are interrupted at once."""
         try:
@@ -200,8 +204,8 @@ class Harness(Generic[AuthT]):
                 if actor.quiet:
                     continue
                 msg = (
-                    f"still running after {_PATIENCE_SECONDS:g} s of real time: {actor.attempts.describe() or 'a turn'}. "
-                    "An action waits for something the virtual clock does not move: use ctx.sleep, or override what it uses"
+                    f"still running after {_PATIENCE_SECONDS:g} real seconds: {actor.attempts.describe() or 'a turn'}:"
+                    " it waits for something the virtual clock does not move. Use ctx.sleep, or override what it uses"
                 )
                 raise NotSettled(msg) from None
 
@@ -222,7 +226,7 @@ class Harness(Generic[AuthT]):
     @overload
     def call(self, path: str, args: Args | None = None, /) -> Coroutine[Any, Any, Any]: ...
     def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        """Run a function now, as `app.call` does. Jobs it makes due run with the next `settle` or `advance`, or before."""
+        """Run a function now, as `app.call` does; `settle` or `advance` then runs what it made due."""
         return self.app.call(fn, *args, **kwargs)
 
     async def pending(self, fn: Schedulable[..., Any] | str | None = None, /) -> Sequence[Job]:
@@ -260,7 +264,12 @@ def arguments(fn: Function[..., Any], /) -> SearchStrategy[dict[str, Any]]:
 
 
 def simulate(
-    app: App[A], scenario: Callable[[Harness[A]], Awaitable[T]], /, *, start: datetime = START, seed: int = 0
+    app: App[A],
+    scenario: Callable[[Harness[A]], Awaitable[T]],
+    /,
+    *,
+    start: datetime = START,
+    seed: int = 0,
 ) -> T:
     """Run an async scenario on a Harness from synchronous code, such as a Hypothesis test, and return its result."""
 

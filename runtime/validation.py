@@ -5,17 +5,16 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NotRequired, Protocol, Required
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import TypedDict
 
 from actor_scheduler import codec
 from actor_scheduler.errors import InvalidArgs, NotRegistrable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pydantic_core import SchemaSerializer
 
@@ -147,7 +146,10 @@ class Arguments:
         holder = types.SimpleNamespace(__annotations__=annotations)
         try:
             return typing.get_type_hints(
-                holder, self._fn.__globals__, dict(self._local_names), include_extras=True
+                holder,
+                self._fn.__globals__,
+                dict(self._local_names),
+                include_extras=True,
             )
         except NameError as error:
             msg = f"{self._fn.__qualname__}: the type hint of an argument names something unknown: {error}"

@@ -8,12 +8,15 @@ them itself, and answers after the commit.  That cut lets SQLite run a whole tur
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from actor_scheduler.errors import ActorSchedulerError
 from actor_scheduler.model import DueJob, Entry, Job, JobFilter, NewJob, Outcome, Page
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from actor_scheduler.errors import ActorSchedulerError
 
 SqlValue: TypeAlias = str | bytes | int | float | None
 Params: TypeAlias = Sequence[SqlValue] | Mapping[str, SqlValue]

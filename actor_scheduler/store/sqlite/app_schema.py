@@ -33,7 +33,7 @@ class SchemaStep:
 
 
 def read_steps(source: str | Path) -> list[SchemaStep]:
-    """Return the steps of one declaration: SQL text, a file, or a folder of files named 001_what.sql, 002_…
+    """Return the steps of one declaration: SQL text, a file, or a folder of numbered files (001_what.sql).
 
     Raises SchemaError for a path that does not exist, and for numbers that are not 1, 2, 3, … without a gap.
     """
@@ -73,7 +73,7 @@ def apply_steps(connection: sqlite3.Connection, fence: Fence, steps: Sequence[Sc
     connection.execute(ours("BEGIN IMMEDIATE"))
     try:
         applied = connection.execute(
-            ours("SELECT number, name, sha256 FROM main._scheduler_schema_steps ORDER BY number")
+            ours("SELECT number, name, sha256 FROM main._scheduler_schema_steps ORDER BY number"),
         ).fetchall()
         if len(applied) > len(steps):
             msg = f"the file has {len(applied)} schema steps, the app declares {len(steps)}: steps are only ever added"

@@ -49,7 +49,9 @@ class Body:
             msg = f"this ctx belongs to a {self.kind} that has ended"
             raise ContextClosed(msg)
         if self._thread_id != threading.get_ident():
-            msg = f"the ctx of a {self.kind} can only be used by the {self.kind} itself, not from another thread or task"
+            msg = (
+                f"the ctx of a {self.kind} can only be used by the {self.kind} itself, not from another thread or task"
+            )
             raise ContextClosed(msg)
         if self.poisoned is not None:
             raise self.poisoned
@@ -126,7 +128,6 @@ class Body:
     def count_jobs(self, which: JobFilter) -> Answer:
         """Answer how many jobs there are."""
         return Immediate(self, job_rows.count, self._connection.raw, which)
-
 
     def due_jobs(self, seqs: Sequence[int]) -> Answer:
         """Answer what the next attempts of these jobs need, by sequence number; without those not pending any more."""
@@ -243,5 +244,3 @@ class MutationTx(Body):
         self._guarded(raw.execute, _UNNEST)
         reach("mutation.body_done")
         return value
-
-

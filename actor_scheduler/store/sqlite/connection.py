@@ -26,7 +26,9 @@ _BUSY_MS: Final = 5_000  # another program's write transaction is waited for thi
 _PROGRESS_OPS: Final = 20_000  # virtual machine steps between two looks at the time limit: ~1 ms
 _SQL_BYTES_MAX: Final = 1 << 20
 _VALUE_BYTES_MAX: Final = 256 << 20
-_NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "virtiofs", "glusterfs", "ceph"})
+_NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "virtiofs", "glusterfs", "ceph"}
+)
 
 
 class Connection:
@@ -66,12 +68,18 @@ def _json_leaf(value: Any) -> str:
 def connect_writer(path: Path, synchronous: str) -> sqlite3.Connection:
     """Open the one connection that writes and checkpoints."""
     raw = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_MS / 1000
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        timeout=_BUSY_MS / 1000,
     )
     try:
         mode = raw.execute(ours("PRAGMA journal_mode = WAL")).fetchone()[0]
         if mode != "wal":
-            msg = f"{path} can't be put into WAL mode (it is {mode}): the file system lacks shared memory or is read-only"
+            msg = (
+                f"{path} can't be put into WAL mode (it is {mode}): the file system lacks shared memory or is read-only"
+            )
             raise StoreUnavailable(msg)
         for pragma in (
             f"synchronous = {synchronous}", "foreign_keys = ON", "trusted_schema = OFF", "mmap_size = 0",
@@ -88,7 +96,12 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that can't write, and never checkpoints (trap T5)."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     raw = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=_BUSY_MS / 1000
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        timeout=_BUSY_MS / 1000,
     )
     for pragma in ("trusted_schema = OFF", "wal_autocheckpoint = 0", "mmap_size = 0", "temp_store = MEMORY"):
         raw.execute(ours(f"PRAGMA {pragma}"))

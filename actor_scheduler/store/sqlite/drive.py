@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOREIGN = (
     "a {kind} may only await its own ctx, but it {did}. Nothing of it was kept. "
-    "Do I/O, sleeping and task switching in an action, and call the mutation from there (or schedule the action from here)"
+    "Do I/O, sleeping and task switching in an action; call the mutation from there, or schedule the action from here"
 )
 
 

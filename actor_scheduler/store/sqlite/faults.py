@@ -51,7 +51,7 @@ def for_caller(error: sqlite3.Error, refused: str) -> DatabaseError | StoreUnava
         case sqlite3.SQLITE_AUTH:
             return SqlRefused(
                 f"{refused} is not allowed here: queries may only read, mutations may only INSERT, UPDATE and DELETE "
-                "on the app's own tables, and tables are made in App.schema(…)"
+                "on the app's own tables, and tables are made in App.schema(…)",
             )
         case sqlite3.SQLITE_CONSTRAINT:
             return IntegrityError(str(error))

@@ -65,7 +65,7 @@ class Fence:
         self.refused = ""  # what was refused last, in words
 
     def __call__(self, action: int, first: str | None, second: str | None, db: str | None, source: str | None) -> int:
-        """Answer SQLite: may this statement do this?"""
+        """Answer SQLite whether the statement may do this."""
         if self.mode is Mode.OURS or action in _ALWAYS or self._allows(action, first, second, db, source):
             return _OK
         what = _NAMES.get(action, f"action {action}")
@@ -75,7 +75,7 @@ class Fence:
     def _allows(self, action: int, first: str | None, second: str | None, db: str | None, source: str | None) -> bool:
         if action == sqlite3.SQLITE_READ:
             return (first or "").lower() not in _HIDDEN_TABLES and (
-                not is_ours(first) or source == SYSTEM_VIEW or first == SYSTEM_VIEW
+                not is_ours(first) or SYSTEM_VIEW in (source, first)
             )
         if action == sqlite3.SQLITE_FUNCTION:
             return (second or "").lower() not in _REFUSED_FUNCTIONS

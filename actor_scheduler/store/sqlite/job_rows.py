@@ -24,13 +24,13 @@ _COLUMNS: Final = (
 _GET: Final = ours(f"SELECT {_COLUMNS} FROM main._scheduler_jobs WHERE seq = ?")
 _WINDOW: Final = ours(
     "SELECT fire_at_us, seq FROM main._scheduler_jobs WHERE queue = ? AND state = 'pending'"
-    " AND (fire_at_us, seq) > (?, ?) ORDER BY fire_at_us, seq LIMIT ?"
+    " AND (fire_at_us, seq) > (?, ?) ORDER BY fire_at_us, seq LIMIT ?",
 )
 _DUE_COLUMNS: Final = "seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id"
 _DUE: Final = ours(f"SELECT {_DUE_COLUMNS} FROM main._scheduler_jobs WHERE seq = ? AND state = 'pending'")
 _DUE_MANY: Final = ours(
     f"SELECT {_DUE_COLUMNS} FROM main._scheduler_jobs"
-    " WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending'"
+    " WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending'",
 )
 
 

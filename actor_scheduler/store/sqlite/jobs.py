@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from actor_scheduler import codec
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import InvalidArgs, KeyConflict
+from actor_scheduler.errors import KeyConflict
 from actor_scheduler.ids import NonceSource, format_id, parse_id
 from actor_scheduler.model import DueJob, Entry, Failed, NewJob, Outcome, Succeeded
 from actor_scheduler.store.base import CancelJob, Effects
@@ -22,42 +22,43 @@ _SEQ_BLOCK: Final = 65_536
 
 _INSERT = ours(
     "INSERT INTO main._scheduler_jobs (seq, nonce, path, kind, queue, fire_at_us, scheduled_at_us, created_at_us, args,"
-    " key, idempotency_key, parent_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " key, idempotency_key, parent_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _BY_IDEMPOTENCY_KEY = ours(
-    "SELECT seq, nonce, path, args, state, result, result_truncated FROM main._scheduler_jobs WHERE idempotency_key = ?"
+    "SELECT seq, nonce, path, args, state, result, result_truncated FROM main._scheduler_jobs"
+    " WHERE idempotency_key = ?",
 )
 _BY_KEY = ours(
     "SELECT seq, nonce, state, queue, fire_at_us FROM main._scheduler_jobs"
-    " WHERE key = ? AND state IN ('pending', 'in_progress')"
+    " WHERE key = ? AND state IN ('pending', 'in_progress')",
 )
 _BY_SEQ = ours("SELECT nonce, state, queue, fire_at_us FROM main._scheduler_jobs WHERE seq = ?")
 _CANCEL = ours(
-    "UPDATE main._scheduler_jobs SET state = 'canceled', completed_at_us = ? WHERE seq = ? AND state = 'pending'"
+    "UPDATE main._scheduler_jobs SET state = 'canceled', completed_at_us = ? WHERE seq = ? AND state = 'pending'",
 )
 _RETRY = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, completed_at_us = NULL, started_at_us = NULL,"
     " cause = NULL, error = NULL, error_code = NULL, error_data = NULL, traceback = NULL"
-    " WHERE seq = ? AND state = 'failed'"
+    " WHERE seq = ? AND state = 'failed'",
 )
 _CLAIM = ours(
     "UPDATE main._scheduler_jobs SET state = 'in_progress', attempt = ?, started_at_us = ?, boot = ?"
-    " WHERE seq = ? AND attempt = ? AND state = 'pending'"
+    " WHERE seq = ? AND attempt = ? AND state = 'pending'",
 )
 _COMPLETE_ACTION = ours(
     "UPDATE main._scheduler_jobs SET state = ?, completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
     " error_data = ?, traceback = ?, result = ?, result_truncated = ?"
-    " WHERE seq = ? AND attempt = ? AND state = 'in_progress' AND boot = ?"
+    " WHERE seq = ? AND attempt = ? AND state = 'in_progress' AND boot = ?",
 )
 _COMPLETE_MUTATION = ours(
     "UPDATE main._scheduler_jobs SET state = ?, completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
     " error_data = ?, traceback = ?, result = ?, result_truncated = ?, attempt = ?, started_at_us = ?, boot = ?"
-    " WHERE seq = ? AND attempt = ? AND state = 'pending'"
+    " WHERE seq = ? AND attempt = ? AND state = 'pending'",
 )
 _RECORD_LIVE = ours(
     "INSERT INTO main._scheduler_jobs (seq, nonce, path, kind, queue, state, fire_at_us, scheduled_at_us,"
     " created_at_us, started_at_us, completed_at_us, attempt, args, idempotency_key, result, result_truncated)"
-    " VALUES (?, ?, ?, 'mutation', 'mutation', 'success', ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, 'mutation', 'mutation', 'success', ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
 )
 _RESERVE = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = 'seq_reserved'")
 

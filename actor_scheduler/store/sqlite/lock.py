@@ -63,7 +63,9 @@ class OwnerLock:
             os.close(fd)
             raise
         os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else os.write(fd, str(os.getpid()).encode())
+        os.pwrite(fd, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else os.write(
+            fd, str(os.getpid()).encode()
+        )
         self._fd = fd
         self._pid = os.getpid()
         _held.add(str(self._path))

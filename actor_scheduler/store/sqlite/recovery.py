@@ -16,18 +16,20 @@ _RESERVED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'se
 _HIGHEST: Final = ours("SELECT coalesce(max(seq), 0) FROM main._scheduler_jobs")
 _ORPHANS: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'interrupted', completed_at_us = ?, error = ?"
-    " WHERE state = 'in_progress' AND boot <> ?"
+    " WHERE state = 'in_progress' AND boot <> ?",
 )
 _CLAIMED: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
 _UNCLAIM: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL"
-    " WHERE seq = ? AND state = 'in_progress' AND boot = ?"
+    " WHERE seq = ? AND state = 'in_progress' AND boot = ?",
 )
-_INTERRUPTED: Final = "the process ended while this action was running; actions start at most once, so it was not run again"
+_INTERRUPTED: Final = (
+    "the process ended while this action was running; actions start at most once, so it was not run again"
+)
 
 
 def begin_boot(raw: sqlite3.Connection, now_us: int) -> tuple[int, int, int]:
-    """Number this boot, and fail the actions that another boot left in progress, in one transaction.
+    """Give this boot its number, and fail the actions that another boot left in progress, in one transaction.
 
     Return the boot's number, the first free sequence number, and how many actions were interrupted.
     """

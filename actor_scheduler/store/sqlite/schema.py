@@ -99,22 +99,9 @@ def migrate(connection: sqlite3.Connection, now_us: int) -> None:
 
     Raises SchemaError for a file of a newer release or of another program; the file is then untouched.
     """
-    version: int = connection.execute(ours("PRAGMA user_version")).fetchone()[0]
-    application: int = connection.execute(ours("PRAGMA application_id")).fetchone()[0]
-    tables: int = connection.execute(ours("SELECT count(*) FROM sqlite_schema")).fetchone()[0]
-    if application != APPLICATION_ID and (application or version):
-        msg = f"the file belongs to another program (application_id {application:#x}); give the app a file of its own"
-        raise SchemaError(msg)
-    if version > VERSION:
-        msg = f"the file has schema version {version}, this release knows up to {VERSION}: upgrade actor-scheduler"
-        raise SchemaError(msg)
+    version = _version(connection)
     if version == VERSION:
         return
-    if version == 0 and tables:
-        own = connection.execute(ours("SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_sched%' ESCAPE '\\'"))
-        if own.fetchone()[0]:
-            msg = "the file holds tables named _sched… that are not the scheduler's: give the app a file of its own"
-            raise SchemaError(msg)
     connection.execute(ours("BEGIN IMMEDIATE"))
     try:
         for step in STEPS[version:]:
@@ -132,3 +119,20 @@ def migrate(connection: sqlite3.Connection, now_us: int) -> None:
         if connection.in_transaction:
             connection.execute(ours("ROLLBACK"))
         raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the file's schema version, 0 for one that has none of ours. Raises SchemaError when it is not for us."""
+    version: int = connection.execute(ours("PRAGMA user_version")).fetchone()[0]
+    application: int = connection.execute(ours("PRAGMA application_id")).fetchone()[0]
+    if application != APPLICATION_ID and (application or version):
+        msg = f"the file belongs to another program (application_id {application:#x}); give the app a file of its own"
+        raise SchemaError(msg)
+    if version > VERSION:
+        msg = f"the file has schema version {version}, this release knows up to {VERSION}: upgrade actor-scheduler"
+        raise SchemaError(msg)
+    like_ours = "SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_sched%' ESCAPE '\\'"
+    if version == 0 and connection.execute(ours(like_ours)).fetchone()[0]:
+        msg = "the file holds tables named _sched… that are not the scheduler's: give the app a file of its own"
+        raise SchemaError(msg)
+    return version

@@ -23,8 +23,10 @@ class Db(Protocol):
         ...
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` on the connection's thread. Cancelling the caller does not stop the work (trap T6): who may be
-        canceled shields the call, and does not touch the connection before the work has ended.
+        """Run `work` on the connection's thread.
+
+        Cancelling the caller does not stop the work (trap T6): who may be canceled shields the call, and does not
+        touch the connection before the work has ended.
         """
         ...
 

@@ -168,7 +168,7 @@ class TurnRunner:
         except sqlite3.Error as error:
             code = code_of(error)
             self._roll_back()
-            if code == sqlite3.SQLITE_CONSTRAINT or code == sqlite3.SQLITE_FULL or code in _BUSY:
+            if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL, *_BUSY):
                 raise Definite(_refused_commit(error), None) from error
             msg = f"COMMIT failed with {describe(error)}: it may or may not have happened"
             raise OutcomeUnknown(msg) from error
@@ -247,9 +247,7 @@ class TurnRunner:
         due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
         if not self._writer.claim(due.values()):
             raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
-        replies.extend(
-            Done(Claimed(job)) if (job := due.get(unit.entry.seq)) is not None else Done() for unit in run
-        )
+        replies.extend(Done(Claimed(job)) if (job := due.get(unit.entry.seq)) is not None else Done() for unit in run)
 
     def _in_savepoint(self, work: Any) -> Reply:
         """Run a step that may refuse half-way, and undo it if it does."""
@@ -313,7 +311,13 @@ class TurnRunner:
         return self._writer.complete_mutation(job, outcome, self._clock.now_us())
 
     def _drive(
-        self, body: Any, job: DueJob | None, limit_us: int | None, context: Context, finish: Any, at: int
+        self,
+        body: Any,
+        job: DueJob | None,
+        limit_us: int | None,
+        context: Context,
+        finish: Any,
+        at: int,
     ) -> Any:
         """Drive a mutation's body inside its savepoint and return what it returned.
 
@@ -393,4 +397,3 @@ def _merge(into: Effects, effects: Effects) -> None:
     into.pending.extend(effects.pending)
     into.gone.extend(effects.gone)
     into.ended.extend(effects.ended)
-
