@@ -199,7 +199,7 @@ class Ceiling:
             reply.set_result(value)
         start, create_task = self._attempt, self._loop.create_task
         for seq, path, args in claimed:
-            create_task(start(seq, path, args))
+            _ = create_task(start(seq, path, args))
         if ended and self._ended is not None:
             self._left -= ended
             if self._left <= 0:

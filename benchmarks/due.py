@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import Result, Setup, alternate, run
+from benchmarks.measure import Rate, Result, Setup, Stopwatch, alternate, run
 from benchmarks.sides import INSERT, NOOP, arguments, ceiling, insert, noop, ours
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def _measure(setup: Setup, scenario: str, function: Any, path: str, slots:
             )
         expected = (setup.rounds + 1) * count
         assert await app.scheduler.list(state="success").count() == expected, "not every job succeeded, or not once"
-    return Result(scenario, "jobs/s", *rates, goal=goal)
+    return Result.of_rates(scenario, "jobs/s", rates, goal)
 
 
 class _Ahead:
@@ -48,26 +48,28 @@ class _Ahead:
         self.seconds = 2.0
 
 
-async def _our_round(app: App[Any], function: Any, count: int, ahead: _Ahead) -> float:
+async def _our_round(app: App[Any], function: Any, count: int, ahead: _Ahead) -> Rate:
     began = time.time()
     due = began + ahead.seconds
     ids = await app.scheduler.run_many(function.bind(**arguments(n)).at(due) for n in range(count))
     took = time.time() - began
     assert took < ahead.seconds, "storing the jobs took longer than expected: the machine is busy, run again"
     ahead.seconds = took * 2 + 0.2
+    watch = Stopwatch()
     # Jobs of one queue run in order of acceptance, so the last one is the last to end; the count is checked later.
     await asyncio.wait_for(app.scheduler.wait(ids[-1]), 60)
-    return count / (time.time() - due)
+    return watch.rate(count, time.time() - due)
 
 
-async def _raw_round(raw: Ceiling, path: str, count: int) -> float:
+async def _raw_round(raw: Ceiling, path: str, count: int) -> Rate:
     due = time.time() + 0.4 + count / 50_000
     due_us = round(due * 1_000_000)
     ended = raw.ended(count)
     await raw.schedule_many((due_us, path, arguments(n)) for n in range(count))
     assert time.time() < due, "storing the jobs took longer than expected: the machine is busy, run again"
+    watch = Stopwatch()
     await asyncio.wait_for(ended, 60)
-    return count / (time.time() - due)
+    return watch.rate(count, time.time() - due)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import resource
 import time
 from typing import NamedTuple
 
-from benchmarks.measure import LoopKind, Result, Setup, run, uvloop
+from benchmarks.measure import LOOPS, LoopKind, Result, Setup, run
 from benchmarks.sides import arguments, noop, ours
 
 _PENDING = 100_000
@@ -28,8 +28,7 @@ class Used(NamedTuple):
 
 def measure(setup: Setup) -> list[Result]:
     """Measure on each event loop there is."""
-    loops: list[LoopKind] = ["uvloop", "asyncio"] if uvloop else ["asyncio"]
-    return [result for loop in loops for result in setup.run(_measure(setup, loop), loop)]
+    return [result for loop in LOOPS for result in setup.run(_measure(setup, loop), loop)]
 
 
 async def _measure(setup: Setup, loop: LoopKind) -> list[Result]:

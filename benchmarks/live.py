@@ -34,7 +34,7 @@ async def _measure(setup: Setup) -> list[Result]:
                     setup.rounds,
                 )
         name = f"live mutation, {callers} caller{'s' if callers > 1 else ''}"
-        results.append(Result(name, "calls/s", *rates, goal="ratio 0.7"))
+        results.append(Result.of_rates(name, "calls/s", rates, "ratio 0.7"))
     return results
 
 

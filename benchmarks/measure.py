@@ -15,18 +15,21 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 try:
     import uvloop
 except ImportError:  # not on Windows
-    uvloop = None
+    _uvloop: Any = None
+else:
+    _uvloop = uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 T = TypeVar("T")
 LoopKind = Literal["uvloop", "asyncio"]
+LOOPS: Final[tuple[LoopKind, ...]] = ("uvloop", "asyncio") if _uvloop is not None else ("asyncio",)
 
 
 @dataclass
@@ -46,9 +49,29 @@ class Setup:
 
     def run(self, work: Coroutine[Any, Any, T], loop: LoopKind | None = None) -> T:
         """Run a coroutine to its end on a loop of the wanted kind."""
-        factory = uvloop.new_event_loop if (loop or self.loop) == "uvloop" else asyncio.new_event_loop
+        factory = _uvloop.new_event_loop if (loop or self.loop) == "uvloop" else asyncio.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
             return runner.run(work)
+
+
+class Rate(NamedTuple):
+    """One side's round: how fast, and how much CPU of the whole process each operation took."""
+
+    per_second: float
+    cpu_us: float
+
+
+class Stopwatch:
+    """Wall time and CPU time of this process, from its making."""
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._wall = time.perf_counter()
+
+    def rate(self, count: int, seconds: float | None = None) -> Rate:
+        """Return the rate of `count` operations until now, or over these seconds."""
+        took = time.perf_counter() - self._wall if seconds is None else seconds
+        return Rate(count / took, (time.process_time() - self._cpu) / count * 1_000_000)
 
 
 @dataclass
@@ -61,7 +84,22 @@ class Result:
     reference: list[float] = field(default_factory=list)
     reference_is: str = "ceiling"
     goal: str = ""
-    ratio_is: str = "ours / reference"
+    ours_cpu_us: list[float] = field(default_factory=list)  # per operation
+    reference_cpu_us: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of_rates(cls, scenario: str, unit: str, rates: tuple[list[Rate], list[Rate]], goal: str) -> Result:
+        """Return the result of `alternate`."""
+        ours, other = rates
+        return cls(
+            scenario,
+            unit,
+            [one.per_second for one in ours],
+            [one.per_second for one in other],
+            goal=goal,
+            ours_cpu_us=[one.cpu_us for one in ours],
+            reference_cpu_us=[one.cpu_us for one in other],
+        )
 
     @property
     def ratios(self) -> list[float]:
@@ -70,12 +108,12 @@ class Result:
 
 
 async def alternate(
-    ours: Callable[[], Awaitable[float]], ceiling: Callable[[], Awaitable[float]], rounds: int
-) -> tuple[list[float], list[float]]:
+    ours: Callable[[], Awaitable[Rate]], ceiling: Callable[[], Awaitable[Rate]], rounds: int
+) -> tuple[list[Rate], list[Rate]]:
     """Measure both sides in turn, after one round each that does not count; the order flips every round."""
     await ours()
     await ceiling()
-    gave: tuple[list[float], list[float]] = ([], [])
+    gave: tuple[list[Rate], list[Rate]] = ([], [])
     for number in range(rounds):
         for side in (0, 1) if number % 2 == 0 else (1, 0):
             gc.collect()
@@ -92,7 +130,7 @@ def facts(setup: Setup) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "loop": f"uvloop {uvloop.__version__}" if setup.loop == "uvloop" else "asyncio",
+        "loop": f"uvloop {_uvloop.__version__}" if setup.loop == "uvloop" else "asyncio",
         "synchronous": setup.synchronous,
         "file_system": _file_system(setup.folder),
         "fdatasync_ms": round(_flush_ms(setup.folder), 3),
@@ -153,11 +191,20 @@ def spread(values: Sequence[float]) -> str:
 
 def table(results: Sequence[Result]) -> str:
     """Return the results as a plain table."""
-    head = ("scenario", "unit", "ours: median (min..max)", "reference: median (min..max)", "reference", "ratio", "goal")
+    head = (
+        "scenario",
+        "unit",
+        "ours: median (min..max)",
+        "reference: median (min..max)",
+        "reference",
+        "ratio",
+        "CPU us/op",
+        "goal",
+    )
     lines = [
         (
             one.scenario, one.unit, spread(one.ours), spread(one.reference), one.reference_is if one.reference else "-",
-            spread(one.ratios), one.goal,
+            spread(one.ratios), _cpu(one), one.goal,
         )
         for one in results
     ]  # fmt: skip
@@ -165,6 +212,12 @@ def table(results: Sequence[Result]) -> str:
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *lines)]
     shown.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(line.rstrip() for line in shown)
+
+
+def _cpu(one: Result) -> str:
+    if not one.ours_cpu_us:
+        return "-"
+    return " / ".join(number(statistics.median(side)) for side in (one.ours_cpu_us, one.reference_cpu_us))
 
 
 def show(what: dict[str, Any], results: Sequence[Result], *, as_json: bool) -> None:
@@ -191,7 +244,7 @@ def parser(question: str) -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, default=None, help="rounds per scenario (5; 1 with --quick)")
     options.add_argument("--quick", action="store_true", help="a smoke run: shows that it works, not how fast")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop" if uvloop else "asyncio")
+    options.add_argument("--loop", choices=LOOPS, default=LOOPS[0])
     options.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
     options.add_argument("--folder", type=Path, default=None, help="where the databases go (a temporary folder)")
     options.add_argument("--large", action="store_true", help="backlog: 1,000,000 pending jobs too (a minute or two)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.measure import Result, Setup, alternate, run
+from benchmarks.measure import Rate, Result, Setup, Stopwatch, alternate, run
 from benchmarks.sides import NOOP, arguments, ceiling, drive, noop, ours
 
 _CALLS = {1: 600, 100: 12_000, 1000: 20_000}
@@ -38,7 +38,8 @@ async def _measure(setup: Setup) -> list[Result]:
                     setup.rounds,
                 )
         goal = "ratio 0.7" + (", 25,000/s" if callers == 100 else "")
-        results.append(Result(f"schedule, {callers} caller{'s' if callers > 1 else ''}", "jobs/s", *rates, goal=goal))
+        name = f"schedule, {callers} caller{'s' if callers > 1 else ''}"
+        results.append(Result.of_rates(name, "jobs/s", rates, goal))
     results.append(await _many(setup))
     return results
 
@@ -48,21 +49,21 @@ async def _many(setup: Setup) -> Result:
     async with ours(setup.folder, synchronous=setup.synchronous) as app:
         with ceiling(setup.folder, synchronous=setup.synchronous) as raw:
 
-            async def our_round() -> float:
-                began = time.perf_counter()
+            async def our_round() -> Rate:
+                watch = Stopwatch()
                 await app.scheduler.run_many(noop.bind(**arguments(n)).after(_AHEAD) for n in range(count))
-                return count / (time.perf_counter() - began)
+                return watch.rate(count)
 
-            async def raw_round() -> float:
-                began = time.perf_counter()
+            async def raw_round() -> Rate:
+                watch = Stopwatch()
                 for first in range(0, count, 1_000):
                     fire_at_us = time.time_ns() // 1_000 + _AHEAD * 1_000_000
                     numbers = range(first, min(first + 1_000, count))
                     await raw.schedule_many((fire_at_us, NOOP, arguments(n)) for n in numbers)
-                return count / (time.perf_counter() - began)
+                return watch.rate(count)
 
             rates = await alternate(our_round, raw_round, setup.rounds)
-    return Result("schedule, run_many", "jobs/s", *rates, goal="ratio 0.7")
+    return Result.of_rates("schedule, run_many", "jobs/s", rates, "ratio 0.7")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.ceiling import Ceiling
+from benchmarks.measure import Rate, Stopwatch
 from runtime import ActionCtx, App, MutationCtx, Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from benchmarks.ceiling import Execute
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 # The product says at each start what an operator should know of this SQLite; once per benchmark is enough.
 logging.getLogger("actor_scheduler").setLevel(logging.WARNING)
 
-ROWS_SQL: Final = "CREATE TABLE IF NOT EXISTS bench_rows (id INTEGER PRIMARY KEY, n INTEGER NOT NULL, name TEXT NOT NULL)"
+ROWS_SQL: Final = (
+    "CREATE TABLE IF NOT EXISTS bench_rows (id INTEGER PRIMARY KEY, n INTEGER NOT NULL, name TEXT NOT NULL)"
+)
 INSERT_SQL: Final = "INSERT INTO bench_rows (n, name) VALUES (?, ?)"
 NOOP: Final = "bench:noop"
 INSERT: Final = "bench:insert"
@@ -47,7 +50,7 @@ async def noop(ctx: ActionCtx, *, n: int, name: str) -> None:
 
 
 @bench.action
-async def stamp(ctx: ActionCtx, *, n: int, name: str) -> None:
+async def stamp(ctx: ActionCtx, *, n: int, name: str) -> None:  # noqa: ARG001 - a job's usual arguments
     """Note when this ran."""
     started_ns[n] = time.time_ns()
 
@@ -60,7 +63,7 @@ async def insert(ctx: MutationCtx, *, n: int, name: str) -> None:
 
 def make_app(path: Path, *, synchronous: Any = "FULL", slots: int | None = None) -> App[Any]:
     """Return an app over this file, as a user would write it."""
-    options = {} if slots is None else {"max_running_actions": slots}
+    options: dict[str, Any] = {} if slots is None else {"max_running_actions": slots}
     app: App[Any] = App(path, namespaces=[bench], synchronous=synchronous, **options)
     app.schema(ROWS_SQL)
     return app
@@ -80,7 +83,7 @@ async def _noop(n: int, name: str) -> None:
     pass
 
 
-async def _stamp(n: int, name: str) -> None:
+async def _stamp(n: int, name: str) -> None:  # noqa: ARG001 - as above
     started_ns[n] = time.time_ns()
 
 
@@ -107,14 +110,14 @@ def ceiling(folder: Path, *, synchronous: str = "FULL") -> Iterator[Ceiling]:
 # ------------------------------------------------------------ callers
 
 
-async def drive(call: Any, callers: int, count: int) -> float:
-    """Have this many callers make `count` calls in all, each awaiting one before its next; return calls per second."""
+async def drive(call: Callable[[int], Awaitable[Any]], callers: int, count: int) -> Rate:
+    """Have this many callers make `count` calls in all, each awaiting one before its next."""
     numbers = iter(range(count))
 
     async def caller() -> None:
         for n in numbers:
             await call(n)
 
-    began = time.perf_counter()
+    watch = Stopwatch()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return count / (time.perf_counter() - began)
+    return watch.rate(count)
