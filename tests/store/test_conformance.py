@@ -25,9 +25,7 @@ CASES = [
 
 @pytest.mark.parametrize("make_db", [ThreadDb, InlineDb])
 @pytest.mark.parametrize("case", CASES)
-async def test_sqlite_conforms(
-    case: conformance.Case, make_db: type[ThreadDb | InlineDb], tmp_path: Path
-) -> None:
+async def test_sqlite_conforms(case: conformance.Case, make_db: type[ThreadDb | InlineDb], tmp_path: Path) -> None:
     """Each case of the port's conformance suite holds, wherever the statements run."""
 
     def make_store(host: Host, clock: Clock) -> Store:
