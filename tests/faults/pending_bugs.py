@@ -1,4 +1,4 @@
-"""Laws that do not hold yet. Not collected: run `pytest tests/faults/pending_bugs.py`, and move each test when it passes.
+"""Laws that do not hold yet. Not collected: run `pytest tests/faults/pending_bugs.py`; move each test when it passes.
 
 A test that would hang is stopped by a real time limit, which a working product never comes near.
 """
@@ -207,6 +207,19 @@ async def test_D3_a_fault_at_the_completion_does_not_fail_the_job(path: Path, fa
         await rig.pass_time(60)
         assert (await rig.job(job_id)).state == "success"
         assert await rig.call("l:names") == ["x"]
+
+
+@pytest.mark.parametrize("begins", ["SAVEPOINT unit", "RELEASE unit"])
+async def test_D3_a_savepoint_that_fails_with_the_file_is_definitely_not_done(
+    path: Path, faults: Injector, begins: str
+) -> None:
+    """Refused means not done: a mutation whose savepoint could not be opened or released has no effect."""
+    async with make(path) as rig:
+        faults.plan(begins, IOERR)
+        failed, _ = await rig.together(rig.call("l:put", who="a"), rig.call("l:put", who="mate"))
+        assert isinstance(failed, StoreUnavailable)
+        await rig.pass_time(10)
+        assert "a" not in await rig.call("l:names")
 
 
 @pytest.mark.parametrize("path_", ["p:big_result", "p:many_rows"])

@@ -1,4 +1,4 @@
-"""T2: a COMMIT that failed with an I/O error is unknown. Nobody is told a lie, and everything runs exactly once after."""
+"""T2: a COMMIT that failed with an I/O error is unknown. Nobody is told a lie; everything runs exactly once after."""
 
 from __future__ import annotations
 
