@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import random
 import secrets
 import signal
@@ -20,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from examples.shop.gateway import read_statements
 from examples.shop.processes import Customers, DemoError, Shop
@@ -33,10 +33,10 @@ class Plan:
     """How much of everything. The seed decides at which moments the shop is killed, and who buys what."""
 
     seed: str
-    orders: int = 4_000
-    per_second: float = 300
+    orders: int = 3_000
+    per_second: float = 200
     kills: int = 6
-    cancel_seconds: float = 0.5
+    cancel_seconds: float = 1.0
     retry_seconds: float = 0.5
     remind_seconds: float = 1.0
     deadline_seconds: float = 150
@@ -62,9 +62,8 @@ async def run_demo(plan: Plan) -> tuple[list[Line], Evidence]:
         shop, customers = Shop(folder, plan.settings()), Customers()
         scenario = asyncio.create_task(_scenario(plan, shop, customers, folder))
         try:
-            await asyncio.wait(
-                {scenario, shop.crashed}, timeout=plan.deadline_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            waited_for: set[asyncio.Future[Any]] = {scenario, shop.crashed}
+            await asyncio.wait(waited_for, timeout=plan.deadline_seconds, return_when=asyncio.FIRST_COMPLETED)
             if shop.crashed.done():
                 shop.crashed.result()
             if not scenario.done():
@@ -74,7 +73,7 @@ async def run_demo(plan: Plan) -> tuple[list[Line], Evidence]:
             scenario.cancel()
             await asyncio.wait([scenario])
             await customers.close()
-            await shop.close()
+            await shop.close(grace_seconds=0 if scenario.cancelled() else 10)
     return audit(seen), seen
 
 
@@ -104,6 +103,7 @@ async def _scenario(plan: Plan, shop: Shop, customers: Customers, folder: Path) 
         books=books,
         statements=read_statements(folder / "shop-gateway.db"),
         resends=customers.resends,
+        failures=(await shop.get("/stats"))["failures"],
         kills=shop.kills,
         down=shop.down,
         lateness=await shop.get(f"/stats/lateness?{spans}"),
@@ -111,22 +111,20 @@ async def _scenario(plan: Plan, shop: Shop, customers: Customers, folder: Path) 
 
 
 async def _kill_again_and_again(plan: Plan, shop: Shop, customers: Customers) -> None:
-    """Kill the shop at random points of the load, and every third time once more while it is coming back."""
-    chance = random.Random(plan.seed)  # noqa: S311 - decides when to kill, nothing secret
-    strikes = [number for number in range(plan.kills) if number % 3 != 2]
-    points = sorted(chance.uniform(0.05, 0.9) for _ in strikes)
-    for strike, point in zip(strikes, points, strict=True):
-        await customers.placed(round(point * plan.orders))
-        await asyncio.sleep(chance.uniform(0, 0.1))  # not always right after an answer
+    """Kill the shop at random points of the load; every third kill comes while it is still starting again."""
+    chance = random.Random(plan.seed)
+    points = iter(sorted(chance.uniform(0.05, 0.9) for _ in range(plan.kills - plan.kills // 3)))
+    for number in range(1, plan.kills + 1):
+        if number % 3 == 0:
+            await asyncio.sleep(chance.uniform(0.1, 0.8))
+        else:
+            await shop.ready()
+            await customers.placed(round(next(points) * plan.orders))
+            await asyncio.sleep(chance.uniform(0, 0.1))  # not always right after an answer
         await shop.kill()
-        _say(f"killed after {len(customers.orders):,} orders")
+        _say(f"kill {number} of {plan.kills}, after {len(customers.orders):,} orders")
         await shop.start()
-        if strike + 1 < plan.kills and (strike + 1) % 3 == 2:
-            await asyncio.sleep(chance.uniform(0.2, 1.2))
-            await shop.kill()
-            _say("killed again, while it was coming back")
-            await shop.start()
-        await shop.ready()
+    await shop.ready()
 
 
 async def _settled(shop: Shop) -> None:
@@ -169,8 +167,8 @@ async def main(plan: Plan) -> int:
     began = time.monotonic()
     task = asyncio.current_task()
     assert task is not None
-    with contextlib.suppress(NotImplementedError):  # on Windows
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: end the processes, remove the files
+        asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
     print(f"{plan.orders:,} orders, {plan.kills} kills, seed {plan.seed}", flush=True)
     try:
         lines, seen = await run_demo(plan)

@@ -52,7 +52,7 @@ class Gateway:
 
         Raises GatewayError.
         """
-        luck = random.Random(f"{key}, attempt {self._note_attempt(key, order_id)}")  # noqa: S311 - a fake's luck
+        luck = random.Random(f"{key}, attempt {self._note_attempt(key, order_id)}")
         failing = luck.random()
         if self._latency:
             await asyncio.sleep(luck.uniform(0, self._latency) * (10 if luck.random() < _SLOW else 1))

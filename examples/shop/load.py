@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from examples.shop.orders import PRICES
 
-_AT_ONCE = 32  # requests under way
+_ORDERS_AT_ONCE = 24  # requests under way
+_CANCELS_AT_ONCE = 8  # apart, so that a cancel does not wait behind the orders that pile up while the shop is down
 _CANCELING = 0.2  # this share of the customers changes their mind
 
 
 @dataclass
 class Crowd:
-    """The customers, and the one HTTP client they share."""
+    """The customers, and the connections they share."""
 
-    http: httpx.AsyncClient
+    to_order: Connections
+    to_cancel: Connections
     orders: int
     per_second: float
     cancel_seconds: float  # how long the shop lets them change their mind
     seed: str
-
-    def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._resends = 0
+    resends: int = 0
 
     async def run(self) -> None:
         """Let every customer do their shopping, arriving at an even pace."""
@@ -43,37 +43,70 @@ class Crowd:
             for number in range(self.orders):
                 await _sleep_until(began + number / self.per_second)
                 shopping.create_task(self._shop(number))
-        _tell({"resends": self._resends})
+        _tell({"resends": self.resends})
 
     async def _shop(self, number: int) -> None:
         key = f"{self.seed}-{number}"
-        chance = random.Random(key)  # noqa: S311 - decides what is bought, not what is secret
+        chance = random.Random(key)
         order = {
             "email": f"customer-{number}@example.com",
             "item": chance.choice(sorted(PRICES)),
             "quantity": chance.randint(1, 5),
         }
-        placed = await self._send("/orders", order, {"idempotency-key": key})
+        placed = await self._send(self.to_order, "/orders", order, {"idempotency-key": key})
         _tell({"key": key, "order_id": placed["order_id"]})
         if chance.random() < _CANCELING:
             # Some in good time, some too late, and many within a moment of the timer itself.
             await asyncio.sleep(self.cancel_seconds * chance.choice([0.3, 0.97, 1.0, 1.2]))
-            answer = await self._send(f"/orders/{placed['order_id']}/cancel")
+            answer = await self._send(self.to_cancel, f"/orders/{placed['order_id']}/cancel")
             _tell({"order_id": placed["order_id"], "canceled": answer["canceled"]})
 
-    async def _send(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    async def _send(
+        self, over: Connections, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """Send a request until it is answered. That is safe: the shop knows an order's key, and cancels only once."""
         while True:
-            async with self._slots:
+            async with over.one() as connection:
                 try:
-                    response = await self.http.post(path, json=body, headers=headers)
+                    response = await connection.post(path, json=body, headers=headers)
                 except httpx.TransportError:
                     response = None  # no answer: it may have been done, or not
             if response is not None and response.status_code < 500:
                 response.raise_for_status()
                 return response.json()
-            self._resends += 1
-            await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
+            self.resends += 1
+            await asyncio.sleep(random.uniform(0.05, 0.2))
+
+
+class Connections:
+    """A number of connections, each a client of its own: one pool of many costs httpx more than the requests do."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._url = url
+        self._count = count
+        self._free: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        self._open = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Make the clients."""
+        for _ in range(self._count):
+            # Plain HTTP on this machine: no certificates, which take longer to load than a hundred orders to send.
+            client = httpx.AsyncClient(base_url=self._url, timeout=5, trust_env=False, verify=False)  # noqa: S501
+            self._free.put_nowait(await self._open.enter_async_context(client))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the clients."""
+        await self._open.aclose()
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Lend a connection, once there is a free one."""
+        connection = await self._free.get()
+        try:
+            yield connection
+        finally:
+            self._free.put_nowait(connection)
 
 
 async def _sleep_until(when: float) -> None:
@@ -93,8 +126,9 @@ async def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cancel-seconds", type=float, default=10, help="the shop's SHOP_CANCEL_SECONDS")
     parser.add_argument("--seed", default="crowd", help="prefix of the customers' keys: another one for another crowd")
     given = parser.parse_args(arguments)
-    async with httpx.AsyncClient(base_url=given.url, timeout=5, trust_env=False) as http:
-        await Crowd(http, given.orders, given.per_second, given.cancel_seconds, given.seed).run()
+    to_order, to_cancel = Connections(given.url, _ORDERS_AT_ONCE), Connections(given.url, _CANCELS_AT_ONCE)
+    async with to_order, to_cancel:
+        await Crowd(to_order, to_cancel, given.orders, given.per_second, given.cancel_seconds, given.seed).run()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Path as InPath, Query
+from fastapi import FastAPI, Header, Query
+from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from examples.shop import settings
 from examples.shop.errors import answer_errors
@@ -23,6 +24,7 @@ from runtime import App
 HERE = Path(__file__).parent
 
 OrderId = Annotated[int, InPath(ge=1, lt=2**63)]
+Span = Annotated[str, Field(pattern=r"^\d{1,18}-\d{1,18}$")]
 
 app = App(settings.DB, namespaces=[orders, payments, reminders, stats])
 app.schema(HERE / "schema.sql")
@@ -81,9 +83,9 @@ async def show_audit(
 
 
 @api.get("/stats/lateness")
-async def show_lateness(down: Annotated[list[str], Query()] = []) -> list[dict[str, Any]]:  # noqa: B006 - FastAPI copies
+async def show_lateness(down: Annotated[list[Span] | None, Query(max_length=100)] = None) -> list[dict[str, Any]]:
     """Show how late jobs started; each `down=from-to` (microseconds) is a time in which the shop was down."""
-    spans = [(int(start), int(end)) for start, _, end in (span.partition("-") for span in down)]
+    spans = [(int(start), int(end)) for start, _, end in (span.partition("-") for span in down or [])]
     return await app.call(lateness, down=spans)
 
 

@@ -76,11 +76,12 @@ class Shop:
         self.kills += 1
         await self._end(grace_seconds=0)
 
-    async def close(self) -> None:
-        """Stop the shop as a deploy does, or by force if it does not react."""
+    async def close(self, grace_seconds: float) -> None:
+        """Stop the shop as a deploy does, or by force when its grace is over."""
         await self.http.aclose()
-        await self._end(grace_seconds=10)
-        self.crashed.cancel()
+        await self._end(grace_seconds)
+        if not self.crashed.cancel():
+            self.crashed.exception()  # told already, or overtaken by another error
 
     async def _end(self, grace_seconds: float) -> None:
         process, self._process = self._process, None
@@ -91,8 +92,12 @@ class Shop:
 
     async def get(self, path: str) -> Any:
         """Return what the shop says under this path."""
-        response = await self.http.get(path)
-        response.raise_for_status()
+        try:
+            response = await self.http.get(path)
+            response.raise_for_status()
+        except httpx.HTTPError as error:
+            msg = f"GET {path}: {error!r}. The shop's log ends with:\n{self.log_tail()}"
+            raise DemoError(msg) from error
         return response.json()
 
     def log_tail(self) -> str:

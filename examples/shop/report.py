@@ -22,6 +22,7 @@ class Evidence:
     books: Mapping[int, Mapping[str, Any]]  # the shop's own rows, by order
     statements: Mapping[int, Statement]  # the provider's
     resends: int
+    failures: Mapping[str, int]  # jobs that failed, by cause
     kills: int
     down: Sequence[tuple[int, int]]  # in microseconds
     lateness: Sequence[Mapping[str, Any]]
@@ -67,8 +68,9 @@ def audit(seen: Evidence) -> list[Line]:
     differing = [order for order in books.keys() | statements.keys() if not _agree(order, books, statements)]
     wrongly_reminded = [order for order, row in books.items() if row["reminders"] != (row["status"] == "paid")]
     attempts = sum(statement.attempts for statement in statements.values())
+    errors, cut_off = seen.failures.get("error", 0), seen.failures.get("interrupted", 0)
     return [
-        Line("orders accepted", len(seen.acknowledged), None, f"{seen.resends} requests sent again"),
+        Line("orders accepted", len(seen.acknowledged), None, f"{seen.resends:,} requests sent again"),
         Line("charged exactly once", len(once), len(placed) - len(canceled)),
         Line("canceled in time", len(canceled), len(in_time), f"{len(seen.told) - len(in_time)} came too late"),
         Line("lost", len(lost), 0, "accepted, but neither paid nor canceled"),
@@ -77,7 +79,12 @@ def audit(seen: Evidence) -> list[Line]:
         Line("canceled, yet charged", len(charged_canceled), 0),
         Line("told wrongly", len(misled), 0, "canceled or not, against what the customer was told"),
         Line("in the books (cents)", booked, moved),
-        Line("at the gateway (cents)", moved, booked, f"{attempts} attempts for {len(statements)} orders"),
+        Line(
+            "at the gateway (cents)",
+            moved,
+            booked,
+            f"{attempts:,} attempts: {errors} failed, {cut_off} cut off by a kill",
+        ),
         Line("books differ", len(differing), 0, "orders, between books and gateway"),
         Line("reminders written", sum(row["reminders"] for row in books.values()), len(paid)),
         Line("reminded wrongly", len(wrongly_reminded), 0, "paid and not reminded once, or reminded and not paid"),
@@ -90,7 +97,7 @@ def _agree(order: int, books: Mapping[int, Mapping[str, Any]], statements: Mappi
     if row is None:
         return statement.charges == 0
     paid = row["amount"] if row["status"] == "paid" else 0
-    return row["charges"] == statement.charges and row["charged"] == statement.amount == paid
+    return bool(row["charges"] == statement.charges and row["charged"] == statement.amount == paid)
 
 
 def table(lines: Sequence[Line], seen: Evidence) -> str:
