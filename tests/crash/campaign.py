@@ -112,7 +112,7 @@ def _at(rng: random.Random, point: str) -> Kill:
 # ------------------------------------------------------------------ running
 
 
-def run(seed: int, kills: int, folder: Path, *, planted: str | None = None) -> Report:
+def run(seed: int, kills: int, folder: Path) -> Report:
     """Run a whole campaign, with as many children at once as CHILDREN says."""
     began = time.perf_counter()
     total = Report()
@@ -126,9 +126,9 @@ def run(seed: int, kills: int, folder: Path, *, planted: str | None = None) -> R
             while waiting:
                 try:
                     number, lives = waiting.popleft()
-                except IndexError:
+                except IndexError:  # the other one was quicker
                     break
-                part.add(run_series(seed * 10_000 + number, lives, home, nursery, planted=planted))
+                part.add(run_series(lives, first_plan(home, seed * 10_000 + number), nursery))
         return part
 
     with ThreadPoolExecutor(CHILDREN) as pool:
@@ -138,35 +138,41 @@ def run(seed: int, kills: int, folder: Path, *, planted: str | None = None) -> R
     return total
 
 
-def run_series(
-    seed: int, kills: Iterable[Kill], folder: Path, nursery: Nursery, *, planted: str | None = None
-) -> Report:
+def first_plan(folder: Path, seed: int) -> Plan:
+    """Return what all lives of a series have in common."""
+    few_or_many = (4, 12)[seed // 2 % 2]  # workers: how many calls share a turn
+    db, starts = str(folder / "crash.db"), str(folder / "starts")
+    return Plan(db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=few_or_many)
+
+
+def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Plan | None = None) -> Report:
     """Run one life after the other on one file, then one that is left to finish, and judge the file.
 
-    The folder is emptied first, and keeps the file afterwards for whoever wants to look at it.
+    `last` is what that one is like, when it is not like the others.  The folder is emptied first, and keeps the file
+    for whoever wants to look at it.
     """
+    folder = Path(first.db).parent
     clean(folder)
     report, history, waiting = Report(), History(), deque(kills)
-    first = Plan(
-        db=str(folder / "crash.db"), starts=str(folder / "starts"), seed=seed, auth=seed % 2 == 1, planted=planted
-    )
     life = 0
     while waiting:
         kill = waiting.popleft()
-        ended = _live(first, life, kill, history, folder, nursery)
-        _note(report, seed, life, kill, ended)
+        ended = _live(first, life, kill, history, nursery)
+        _note(report, first.seed, life, kill, ended)
         if kill.point is not None and not ended.killed and kill.tries < _TRIES:
             waiting.append(replace(kill, after=max(kill.after // 3, 1), tries=kill.tries + 1))
         life += 1
-    last = replace(first, life=life, finish_within_s=_FINISH_SECONDS, planted=None)
-    _note(report, seed, life, None, nursery.live(last.save(folder / "plan.json")))
+    finish = replace(last or first, life=life)
+    if finish.finish_within_s is None:
+        finish = replace(finish, finish_within_s=_FINISH_SECONDS)
+    _note(report, first.seed, life, None, nursery.live(finish.save(folder / "plan.json")))
     read_out(history, Path(first.db), Path(first.starts))
-    report.violations = [(seed, violation) for violation in check(history)]
+    report.violations = [(first.seed, violation) for violation in check(history)]
     _count(report, history)
     return report
 
 
-def _live(first: Plan, life: int, kill: Kill, history: History, folder: Path, nursery: Nursery) -> Ended:
+def _live(first: Plan, life: int, kill: Kill, history: History, nursery: Nursery) -> Ended:
     resend = [plain(ask) for ask in history.unacknowledged()]
     ids = [ack for op, acks in history.answers.items() for a in acks if a.verdict == "ack" for ack in _ids(a.value)]
     lost = random.Random(f"{first.seed} {life}")
@@ -181,7 +187,7 @@ def _live(first: Plan, life: int, kill: Kill, history: History, folder: Path, nu
         die_at=kill.point,
         die_after=kill.after,
     )
-    ended = nursery.live(plan.save(folder / "plan.json"), kill.after if kill.point is None else None)
+    ended = nursery.live(plan.save(Path(first.db).with_name("plan.json")), kill.after if kill.point is None else None)
     for event in ended.events:
         history.take(event)
     return ended

@@ -143,7 +143,7 @@ def _unexpected(view: View) -> Iterator[Violation]:
 
 def _reported(view: View) -> Iterator[Violation]:
     for op, ask in view.asks.items():
-        if ask.do != "get":
+        if ask.do not in ("get", "wait"):
             continue
         row = view.row_by_id.get(ask.target or "")
         for state in view.history.acks(op):

@@ -29,6 +29,7 @@ from tests.crash.history import Ask, plain
 from tests.crash.plan import Plan
 from tests.crash.workload import Workload
 
+_WAIT_SECONDS = 0.05
 FAILED = 70  # the exit status of a life that ended in a way it never should
 
 
@@ -56,8 +57,8 @@ class Life:
         await asyncio.gather(*late)
 
     async def _work(self, prefix: str, calls: int | None = None) -> None:
-        workload = Workload(random.Random(f"{self._plan.seed} {prefix}"), prefix, ())
-        workload.targets = self._targets  # all workers aim at each other's jobs
+        rng = random.Random(f"{self._plan.seed} {prefix}")
+        workload = Workload(rng, prefix, self._targets, self._plan.only)  # all aim at each other's jobs
         for _ in range(calls if calls is not None else self._plan.calls):
             for ask in workload.next():
                 await self._send(ask)
@@ -81,7 +82,7 @@ class Life:
             verdict, value = "ack", await self._call(ask)
         except FunctionError as error:  # the mutation's own, planned failure: definite
             verdict, value, leaked = "refused", error.code, list((error.data or {}).get("ids", ()))
-        except (OutcomeUnknown, PartiallyScheduled) as error:
+        except (OutcomeUnknown, PartiallyScheduled, TimeoutError) as error:
             verdict, value = "unknown", repr(error)
         except ActorSchedulerError as error:
             verdict, value = "refused", type(error).__name__
@@ -113,6 +114,8 @@ class Life:
                 return await scheduler.cancel(ask.target)
             case "cancel":
                 return await scheduler.cancel(key=ask.target_key)
+            case "wait":
+                return (await scheduler.wait(ask.target or "", timeout=_WAIT_SECONDS)).state
             case "get":
                 job = await scheduler.get(ask.target or "")
                 return job.state if job is not None else None
@@ -124,7 +127,7 @@ class Life:
 def live(plan: Plan, out: int) -> None:
     """Live one life, to its end or to its crash point."""
     if plan.planted is not None:
-        from tests.crash import planted  # noqa: PLC0415 - only a child that is to be wrong ever loads it
+        from tests.crash import planted
 
         planted.plant(plan.planted)
     if plan.die_at is not None:

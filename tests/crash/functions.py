@@ -39,7 +39,7 @@ def make_app(db: str, starts: str, *, auth: bool) -> App[Any]:
         os.write(fd, line)
         os.fsync(fd)
 
-    global _record_start  # noqa: PLW0603 - one app in a process
+    global _record_start
     _record_start = record
     app: App[Any] = App(db, namespaces=[crash], auth=_nobody) if auth else App(db, namespaces=[crash])
     app.schema(SCHEMA)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Do: TypeAlias = Literal["schedule", "many", "live", "cancel", "get"]
+Do: TypeAlias = Literal["schedule", "many", "live", "cancel", "get", "wait"]
 Kind: TypeAlias = Literal["mutation", "action"]
 Verdict: TypeAlias = Literal["ack", "refused", "unknown", "error"]
 
@@ -58,7 +58,7 @@ class Ask:
     key: str | None = None
     on_conflict: str = "keep"
     idem: str | None = None
-    target: str | None = None  # a job's id, of cancel and get
+    target: str | None = None  # a job's id, of cancel, get and wait
     target_key: str | None = None  # of cancel
 
     @classmethod

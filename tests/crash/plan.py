@@ -19,6 +19,7 @@ class Plan:
     life: int = 0
     calls: int = 10  # of each worker
     workers: int = 4
+    only: str | None = None  # one kind of call, as Workload names it
     resend: Sequence[dict[str, Any]] = field(default_factory=list)  # asks that a life before got no answer to
     targets: Sequence[str] = field(default_factory=list)
     die_at: str | None = None  # a crash point

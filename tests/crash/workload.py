@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Final
 
 from tests.crash.history import Ask, Body
 
-_DELAYS_US: Final = (0, 0, 0, 1_000, 3_000, 8_000, 20_000, 40_000)
+_DELAYS_US: Final = (0, 0, 0, 1_000, 3_000, 8_000, 20_000, 40_000, 300_000)
 _SHARED_KEYS: Final = ("a", "b", "c")
 _FAIL: Final = 0.2
+_MIX: Final = {
+    "schedule": 22, "once": 12, "shared_key": 9, "many": 8, "live": 16, "live_once": 8, "cancel": 12,
+    "key_then_cancel": 6, "get": 7, "wait": 4,
+}  # fmt: skip
 
 
 class Workload:
     """Draws calls. `prefix` makes their names unique over all lives of a file."""
 
-    def __init__(self, rng: random.Random, prefix: str, targets: Sequence[str]) -> None:
+    def __init__(self, rng: random.Random, prefix: str, targets: list[str], only: str | None = None) -> None:
         self._rng = rng
         self._prefix = prefix
         self._count = 0
-        self.targets = list(targets)  # ids that may be canceled or looked up
+        self._only = only
+        self._targets = targets  # ids that may be canceled or looked up; whoever learns of one adds it
 
     def next(self) -> list[Ask]:
         """Return the next call, or a few that belong together, to be sent one after the other."""
         op = f"{self._prefix}.{self._count}"
         self._count += 1
-        draw = self._rng.choices(
-            (self._schedule, self._once, self._shared_key, self._many, self._live, self._live_once, self._cancel,
-             self._key_then_cancel, self._get),
-            (22, 12, 9, 8, 16, 8, 12, 6, 7),
-        )[0]  # fmt: skip
+        name = self._only or self._rng.choices(list(_MIX), list(_MIX.values()))[0]
+        draw: Callable[[str], list[Ask]] = getattr(self, f"_{name}")
         return draw(op)
 
     def _body(self, op: str, *, deep: bool = True, fails: bool = True) -> Body:
@@ -58,7 +60,7 @@ class Workload:
                     cancel=self._target() if self._rng.random() < 0.15 else None)  # fmt: skip
 
     def _target(self) -> str | None:
-        return self._rng.choice(self.targets[-12:]) if self.targets else None
+        return self._rng.choice(self._targets[-12:]) if self._targets else None
 
     # ------------------------------------------------------------ calls
 
@@ -98,3 +100,7 @@ class Workload:
     def _get(self, op: str) -> list[Ask]:
         target = self._target()
         return [Ask(op, "get", target=target)] if target is not None else self._schedule(op)
+
+    def _wait(self, op: str) -> list[Ask]:
+        target = self._target()
+        return [Ask(op, "wait", target=target)] if target is not None else self._schedule(op)

@@ -1,0 +1,169 @@
+"""Bugs to plant in a child, one at a time, to show that the crash test can fail.
+
+Each is a mistake that a scheduler like this one could make.  Only a child that was told to be wrong imports this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from actor_scheduler.crashpoints import reach
+from actor_scheduler.index import JobIndex
+from actor_scheduler.model import Entry
+from actor_scheduler.store.base import Done, InsertJobs
+from actor_scheduler.store.sqlite import recovery, turn
+from actor_scheduler.store.sqlite.fence import ours
+from actor_scheduler.store.sqlite.jobs import JobWriter
+
+_TurnRunner: Final = turn.TurnRunner
+_EARLY_US: Final = 10_000_000
+
+
+def _second_transaction() -> None:
+    """A mutation's effects commit first, its completion in a transaction of its own."""
+    drive = _TurnRunner._drive
+
+    def two_steps(self: Any, body: Any, job: Any, limit_us: Any, context: Any, finish: Any, at: int) -> Any:
+        if job is None:
+            return drive(self, body, job, limit_us, context, finish, at)
+        value = drive(self, body, job, limit_us, context, lambda _: None, at)
+        self._raw.execute(ours("COMMIT"))
+        self._raw.execute(ours("BEGIN IMMEDIATE"))
+        finish(value)
+        return value
+
+    _TurnRunner._drive = two_steps  # type: ignore[method-assign]
+
+
+def _reply_before_commit() -> None:
+    """The commit is put off to the beginning of the next turn; the callers are answered now."""
+    attempt = _TurnRunner._attempt
+
+    def commit_before(self: Any, batch: Any, began_us: int) -> Any:
+        if self._raw.in_transaction:
+            self._raw.execute(ours("COMMIT"))
+        return attempt(self, batch, began_us)
+
+    def commit_later(self: Any) -> None:
+        del self
+        reach("turn.before_commit")
+        reach("turn.committed")
+
+    _TurnRunner._attempt = commit_before  # type: ignore[method-assign]
+    _TurnRunner._commit = commit_later  # type: ignore[method-assign]
+
+
+def _actions_run_again() -> None:
+    """A boot makes the actions pending again that another boot left in progress."""
+    recovery._ORPHANS = ours(  # type: ignore[misc]
+        "UPDATE main._scheduler_jobs SET state = 'pending', started_at_us = NULL, boot = NULL,"
+        " attempt = attempt - 1 + 0 * length(?) * length(?) WHERE state = 'in_progress' AND boot <> ?"
+    )
+
+
+def _actions_forgotten() -> None:
+    """A boot leaves the actions of other boots in progress for ever."""
+    recovery._ORPHANS = ours(  # type: ignore[misc]
+        "UPDATE main._scheduler_jobs SET completed_at_us = ?, error = ? WHERE state = 'in_progress' AND boot = -?"
+    )
+
+
+def _numbers_reused() -> None:
+    """A boot gives out the sequence numbers again of jobs that were rolled back."""
+    recovery._RESERVED = ours("SELECT 0 * length(value) FROM main._scheduler_meta WHERE name = 'seq_reserved'")  # type: ignore[misc]
+
+
+def _half_rollback() -> None:
+    """A mutation that failed is not rolled back, only recorded as failed."""
+    turn._BACK = ours("SELECT 1")  # type: ignore[misc]
+
+
+def _cancel_in_memory() -> None:
+    """A cancellation takes the job out of the index, not out of the file."""
+
+    def forget(self: Any, seq: int, queue: str, fire_at_us: int) -> None:
+        gone: list[Any] = self.effects.gone
+        gone.append((queue, Entry(fire_at_us, seq)))
+
+    JobWriter._cancel_pending = forget  # type: ignore[method-assign]
+
+
+def _resends_forgotten() -> None:
+    """An idempotency key is not looked up, and not kept."""
+    insert_one = JobWriter.insert_one
+
+    def plain(self: Any, job: Any) -> str:
+        return insert_one(self, replace(job, idempotency_key=None))
+
+    JobWriter.insert_one = plain  # type: ignore[method-assign]
+
+
+def _clock_ahead() -> None:
+    """Jobs are taken before they are due."""
+    take_due, earliest_us = JobIndex.take_due, JobIndex.earliest_us
+
+    def early(self: Any, now_us: int, count_max: int, room: Any) -> Any:
+        return take_due(self, now_us + _EARLY_US, count_max, room)
+
+    def sooner(self: Any, room: Any) -> int | None:
+        when_us = earliest_us(self, room)
+        return None if when_us is None else when_us - _EARLY_US
+
+    JobIndex.take_due = early  # type: ignore[method-assign]
+    JobIndex.earliest_us = sooner  # type: ignore[method-assign]
+
+
+def _batch_in_pieces() -> None:
+    """A batch is committed one job at a time."""
+    run = _TurnRunner.run
+
+    def in_pieces(self: Any, units: Any, refills: Any) -> Any:
+        pieces = [
+            InsertJobs((job,)) if isinstance(unit, InsertJobs) else unit
+            for unit in units
+            for job in (unit.jobs if isinstance(unit, InsertJobs) else (None,))
+        ]
+        if len(pieces) == len(units):
+            return run(self, units, refills)
+        results = [run(self, [piece], refills if at == 0 else ()) for at, piece in enumerate(pieces)]
+        replies = iter([reply for result in results for reply in result.replies])
+        result = results[0]
+        for later in results[1:]:
+            result.effects.pending.extend(later.effects.pending)
+            result.effects.gone.extend(later.effects.gone)
+            result.effects.ended.extend(later.effects.ended)
+        result.replies = [
+            _joined([next(replies) for _ in unit.jobs]) if isinstance(unit, InsertJobs) else next(replies)
+            for unit in units
+        ]
+        return result
+
+    _TurnRunner.run = in_pieces  # type: ignore[method-assign]
+
+
+def _joined(replies: list[Any]) -> Any:
+    for reply in replies:
+        if not isinstance(reply, Done):
+            return reply
+    return Done([job_id for reply in replies for job_id in reply.value])
+
+
+PLANTS: Final[dict[str, Callable[[], None]]] = {
+    "second_transaction": _second_transaction,
+    "reply_before_commit": _reply_before_commit,
+    "actions_run_again": _actions_run_again,
+    "actions_forgotten": _actions_forgotten,
+    "numbers_reused": _numbers_reused,
+    "half_rollback": _half_rollback,
+    "cancel_in_memory": _cancel_in_memory,
+    "resends_forgotten": _resends_forgotten,
+    "clock_ahead": _clock_ahead,
+    "batch_in_pieces": _batch_in_pieces,
+}
+
+
+def plant(name: str) -> None:
+    """Plant one bug in this process."""
+    PLANTS[name]()
