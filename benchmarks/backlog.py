@@ -52,7 +52,7 @@ def _steps(setup: Setup, size: int) -> dict[str, list[float]]:
 
 def _child(step: str, path: Path, size: int, synchronous: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.backlog", "--child", step, str(path), str(size), synchronous]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     gave: dict[str, float] = json.loads(done.stdout)
     return gave
 

@@ -69,12 +69,16 @@ async def _round(setup: Setup, count: int, span: float) -> tuple[list[float], li
             timer_due = [at + step * 2 / 3 for at in due]
             to_loop = loop.time() - time.time()
             for at in timer_due:
-                loop.call_at(at + to_loop, lambda at=at: timers.append(time.time() - at))
+                loop.call_at(at + to_loop, _note, timers, at)
             await asyncio.sleep(_LEAD_S + span + 0.1)
             await ended
     ours_late = [started_ns[n] / 1e9 - due[n] for n in range(count)]
     raw_late = [started_ns[count + n] / 1e9 - raw_due[n] for n in range(count)]
     return [[1_000 * late for late in side] for side in (ours_late, timers, raw_late)]  # type: ignore[return-value]
+
+
+def _note(timers: list[float], at: float) -> None:
+    timers.append(time.time() - at)
 
 
 def _quantile(values: Sequence[float], which: str) -> float:

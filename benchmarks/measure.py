@@ -260,10 +260,12 @@ def run(question: str, benchmarks: Sequence[Callable[[Setup], list[Result]]]) ->
         known = facts(setup)
         if known["file_system"] == "tmpfs":
             print("these files are in memory: flushes cost nothing here; give --folder on a disk", file=sys.stderr)
-        results = []
-        for benchmark in benchmarks:
-            began = time.perf_counter()
-            results.extend(benchmark(setup))
-            name = Path(benchmark.__code__.co_filename).stem
-            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        show(known, results, as_json=chosen.json)
+        results: list[Result] = []
+        try:
+            for benchmark in benchmarks:
+                began = time.perf_counter()
+                results.extend(benchmark(setup))
+                name = Path(benchmark.__code__.co_filename).stem
+                print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        finally:  # what was measured before one failed is worth seeing
+            show(known, results, as_json=chosen.json)
