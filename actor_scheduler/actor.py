@@ -34,7 +34,7 @@ from actor_scheduler.limits import (
     WINDOW_MAX,
 )
 from actor_scheduler.mailbox import Command, Mailbox
-from actor_scheduler.model import ACTIONS, MUTATIONS, DueJob, Outcome
+from actor_scheduler.model import ACTIONS, MUTATIONS, DueJob, Entry, Outcome
 from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("actor_scheduler")
 
+_DUE_MIN: Final = 16  # due entries offered to a turn, however slow the one before was
 STUCK_SECONDS: Final = 30.0  # a turn this long: twice the default time limit, and a foreign writer's 5 s besides
 
 
@@ -85,6 +86,7 @@ class Actor:
         self._prepared: list[RunDue] = []  # due, and ready for their turn
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
+        self._due_max = TURN_DUE_MAX
         self._unfinished: set[int] = set()  # claims of this process whose completion is not durable yet
         self.watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -284,7 +286,7 @@ class Actor:
         if self._prepared:
             due, self._prepared = self._prepared, []
             return commands, due
-        taken = self._index.take_due(self._clock.now_us(), TURN_DUE_MAX, self._room())
+        taken = self._index.take_due(self._clock.now_us(), self._due_max, self._room())
         due = [RunDue(queue, entry) for queue, entry in taken]
         if due and self._host.prepares:
             self._preparing = asyncio.create_task(self._prepare(due), name="prepare due mutations")
@@ -317,7 +319,10 @@ class Actor:
         for unit, reply in zip(due, replies[len(commands) :], strict=False):
             refused |= self._dispatch(unit, reply)
         self._mailbox.put_back(commands[len(replies) :])  # what the turn had no time for
-        self._put_back(due[max(len(replies) - len(commands), 0) :])
+        begun = max(len(replies) - len(commands), 0)
+        self._put_back(due[begun:])
+        if due:  # take next time what this turn had time for, and up to twice that while it is enough
+            self._due_max = min(max(begun * 2, _DUE_MIN) if begun == len(due) else max(begun, _DUE_MIN), TURN_DUE_MAX)
         self._unfinished.difference_update(result.effects.ended)
         self.watchers.tell(result.effects.ended)
         if refused:
@@ -328,8 +333,11 @@ class Actor:
             self.broken = result.broken
 
     def _update_index(self, result: TurnResult) -> None:
+        by_queue: dict[str, list[Entry]] = {}
         for queue, entry in result.effects.pending:
-            self._index.window(queue).add(entry)
+            by_queue.setdefault(queue, []).append(entry)
+        for queue, entries in by_queue.items():
+            self._index.window(queue).add_many(entries)
         for queue, entry in result.effects.gone:
             self._index.window(queue).discard(entry)
         for queue, entries, complete in result.refills:
@@ -368,8 +376,8 @@ class Actor:
 
     def _put_back(self, due: list[RunDue]) -> None:
         """Return due entries to the index."""
-        for unit in due:
-            self._index.window(unit.queue).add(unit.entry)
+        for queue in {unit.queue for unit in due}:
+            self._index.window(queue).add_many([unit.entry for unit in due if unit.queue == queue])
 
     # ------------------------------------------------------------ trouble
 

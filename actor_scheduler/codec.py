@@ -55,6 +55,11 @@ class _PerThread(threading.local):
 _mine = _PerThread()
 
 
+def _is_simple(key: object, item: object) -> bool:
+    kind = type(item)
+    return type(key) is str and (kind in _SAFE or (kind is int and _INT_MIN <= item <= _INT_MAX))  # type: ignore[operator]
+
+
 def _check_leaf(item: object) -> None:
     if isinstance(item, float):
         if not math.isfinite(item):
@@ -65,8 +70,17 @@ def _check_leaf(item: object) -> None:
         raise InvalidArgs(msg)
 
 
+def _check_keys(item: Mapping[Any, Any]) -> None:
+    for key in item:
+        if not isinstance(key, str):
+            msg = f"only str can be a key of a stored map, not {key!r}"
+            raise InvalidArgs(msg)
+
+
 def _check_shape(value: object) -> None:
     """Refuse what would not come back as it went in, or would cost too much to walk."""
+    if type(value) is dict and len(value) < ITEMS_MAX and all(map(_is_simple, value, value.values())):
+        return  # arguments as most calls have them
     left = ITEMS_MAX
     level: list[Any] = [value]
     for _ in range(DEPTH_MAX + 1):
@@ -75,10 +89,7 @@ def _check_shape(value: object) -> None:
             if type(item) in _SAFE:
                 continue
             if isinstance(item, Mapping):
-                for key in item:
-                    if not isinstance(key, str):
-                        msg = f"only str can be a key of a stored map, not {key!r}"
-                        raise InvalidArgs(msg)
+                _check_keys(item)
                 inner.extend(item.values())
             elif isinstance(item, list | tuple | set | frozenset):
                 inner.extend(item)

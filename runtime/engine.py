@@ -23,7 +23,6 @@ from actor_scheduler.limits import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from actor_scheduler.model import Cause, DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.ports import Running
 from actor_scheduler.store.base import Idempotent, Mutate
-from actor_scheduler.times import to_datetime
 from runtime.context import ActionCtx, MutationCtx, QueryCtx
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
@@ -72,19 +71,16 @@ class Engine:
         self.providers = providers
         self.prepares = resolver is not None
         self._resolver = resolver
-        self._actor: Actor | None = None
-        self._store: Store | None = None
+        self._running: Running | None = None
 
     def attach(self, actor: Actor, store: Store) -> None:
         """Complete the circle: the store and the actor were made with this engine as their host."""
-        self._actor = actor
-        self._store = store
+        self._running = Running(actor, store, self.clock)
 
     def running(self) -> Running:
         """Return what runs."""
-        assert self._actor is not None
-        assert self._store is not None
-        return Running(self._actor, self._store, self.clock)
+        assert self._running is not None
+        return self._running
 
     # ------------------------------------------------------------ live calls
 
@@ -158,10 +154,10 @@ class Engine:
     @contextlib.contextmanager
     def sleeping(self, job_seq: int | None) -> Iterator[None]:
         """Mark a scheduled action as waiting for the clock; a live one is its caller's to wait for."""
-        if job_seq is None or self._actor is None:
+        if job_seq is None:
             yield
             return
-        with self._actor.attempts.sleeping(job_seq):
+        with self.running().actor.attempts.sleeping(job_seq):
             yield
 
     # ------------------------------------------------------------ Targets: what may be scheduled
@@ -192,7 +188,7 @@ class Engine:
     async def action(self, job: DueJob) -> Outcome:
         """Run one attempt of a claimed action and return its outcome."""
         try:
-            called = self._due(job, await self._auth(_invoker(job)))
+            called = self._due(job, await self._auth(_invoker(job)) if self._resolver is not None else None)
             value = await invoke(called, ActionCtx(self, called, job.seq))
         except Exception as error:
             return self.failure(error)
@@ -237,8 +233,7 @@ class Engine:
 
 
 def _invoker(job: DueJob) -> JobInvoker:
-    scheduled_at, dispatched_at = to_datetime(job.scheduled_at_us), to_datetime(job.dispatched_at_us)
-    return JobInvoker(job.id, job.attempt, scheduled_at, dispatched_at, job.occurrence_id)
+    return JobInvoker(job.id, job.attempt, job.scheduled_at_us, job.dispatched_at_us, job.occurrence_id)
 
 
 def _data(error: FunctionError) -> bytes | None:

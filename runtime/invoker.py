@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
+from actor_scheduler.times import to_datetime
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -46,11 +48,21 @@ class JobInvoker:
 
     job_id: str
     attempt: int
-    scheduled_at: datetime
-    dispatched_at: datetime
+    scheduled_at_us: int
+    dispatched_at_us: int
     occurrence_id: str
     type: Literal["system"] = "system"
     source: Literal["scheduler"] = "scheduler"
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When the job was asked to run. Aware, UTC."""
+        return to_datetime(self.scheduled_at_us)
+
+    @property
+    def dispatched_at(self) -> datetime:
+        """When this attempt was dispatched. Aware, UTC."""
+        return to_datetime(self.dispatched_at_us)
 
 
 Invoker: TypeAlias = LocalInvoker | RpcInvoker | FunctionInvoker | JobInvoker

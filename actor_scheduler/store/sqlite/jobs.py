@@ -10,7 +10,7 @@ from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import KeyConflict
 from actor_scheduler.ids import NonceSource, format_id, parse_id
 from actor_scheduler.model import DueJob, Entry, Failed, NewJob, Outcome, Succeeded
-from actor_scheduler.store.base import CancelJob, Effects
+from actor_scheduler.store.base import CancelJob, CompleteJob, Effects
 from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ _COMPLETE_ACTION = ours(
     " error_data = ?, traceback = ?, result = ?, result_truncated = ?"
     " WHERE seq = ? AND attempt = ? AND state = 'in_progress' AND boot = ?",
 )
+_SUCCEED_MUTATION = ours(
+    "UPDATE main._scheduler_jobs SET state = 'success', completed_at_us = ?, result = ?, result_truncated = ?,"
+    " attempt = ?, started_at_us = ?, boot = ? WHERE seq = ? AND attempt = ? AND state = 'pending'"
+)
+_COMPLETED = ours(
+    "SELECT 1 FROM main._scheduler_jobs WHERE seq = ? AND attempt = ? AND boot = ? AND completed_at_us = ?"
+)
 _COMPLETE_MUTATION = ours(
     "UPDATE main._scheduler_jobs SET state = ?, completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
     " error_data = ?, traceback = ?, result = ?, result_truncated = ?, attempt = ?, started_at_us = ?, boot = ?"
@@ -82,6 +89,7 @@ class JobWriter:
         self._boot = boot
         self._nonces = nonces
         self.effects = Effects()
+        self.canceled: set[int] = set()  # of `effects.gone`, for a quick look
         self.next_seq = 0
         self._reserved = 0  # sequence numbers below this are durably ours
         self._reserving = 0  # the same, once the open transaction commits
@@ -93,6 +101,7 @@ class JobWriter:
         """Forget what a transaction before left behind."""
         self.now_us = now_us
         self.effects = Effects()
+        self.canceled.clear()
         self._reserving = self._reserved
 
     def committed(self) -> Effects:
@@ -112,7 +121,9 @@ class JobWriter:
         """
         effects = self.effects
         del effects.pending[mark.pending :]
-        del effects.gone[mark.gone :]
+        if len(effects.gone) > mark.gone:
+            del effects.gone[mark.gone :]
+            self.canceled = {entry.seq for _, entry in effects.gone}
         del effects.ended[mark.ended :]
         self._reserving = self._reserved
 
@@ -212,6 +223,7 @@ class JobWriter:
     def _cancel_pending(self, seq: int, queue: str, fire_at_us: int) -> None:
         self._raw.execute(_CANCEL, (self.now_us, seq))
         self.effects.gone.append((queue, Entry(fire_at_us, seq)))
+        self.canceled.add(seq)
         self.effects.ended.append(seq)
 
     def retry(self, job_id: str, now_us: int) -> bool:
@@ -238,21 +250,30 @@ class JobWriter:
         reach("claim.written")
         return changed == len(rows)
 
-    def complete_action(self, seq: int, attempt: int, outcome: Outcome, completed_at_us: int) -> bool:
-        """Record how a claimed attempt ended, and return whether the claim still stood."""
+    def complete_actions(self, ended: Sequence[CompleteJob]) -> list[bool]:
+        """Record how claimed attempts ended, and return for each whether its claim still stood."""
         reach("complete.before")
-        values = (*_outcome_values(outcome, completed_at_us), seq, attempt, self._boot)
-        stood = self._raw.execute(_COMPLETE_ACTION, values).rowcount == 1
-        if stood:
-            self.effects.ended.append(seq)
+        boot = self._boot
+        rows = [(*_outcome_values(unit.outcome, unit.completed_at_us), unit.seq, unit.attempt, boot) for unit in ended]
+        changed = self._raw.executemany(_COMPLETE_ACTION, rows).rowcount
+        if changed == len(ended):
+            stood = [True] * changed
+        else:
+            marks = [(unit.seq, unit.attempt, boot, unit.completed_at_us) for unit in ended]
+            stood = [self._raw.execute(_COMPLETED, mark).fetchone() is not None for mark in marks]
+        self.effects.ended.extend(unit.seq for unit, stands in zip(ended, stood, strict=True) if stands)
         reach("complete.written")
         return stood
 
     def complete_mutation(self, job: DueJob, outcome: Outcome, completed_at_us: int) -> bool:
         """Record how a mutation ended, in the transaction of its writes, and return whether it was still pending."""
-        written = _outcome_values(outcome, completed_at_us)
-        values = (*written, job.attempt, job.dispatched_at_us, self._boot, job.seq, job.attempt - 1)
-        stood = self._raw.execute(_COMPLETE_MUTATION, values).rowcount == 1
+        started = (job.attempt, job.dispatched_at_us, self._boot, job.seq, job.attempt - 1)
+        if isinstance(outcome, Succeeded):
+            values = (completed_at_us, outcome.result, int(outcome.truncated), *started)
+            stood = self._raw.execute(_SUCCEED_MUTATION, values).rowcount == 1
+        else:
+            values = (*_outcome_values(outcome, completed_at_us), *started)
+            stood = self._raw.execute(_COMPLETE_MUTATION, values).rowcount == 1
         if stood:
             self.effects.ended.append(job.seq)
         reach("mutation.completion_written")

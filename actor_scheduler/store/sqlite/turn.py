@@ -8,10 +8,11 @@ may run more than once before it is answered, and its effects commit once.  Any 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from actor_scheduler.clock import Clock, monotonic_us
 from actor_scheduler.crashpoints import reach
@@ -49,7 +50,7 @@ from actor_scheduler.store.sqlite.faults import StoreFault, code_of, describe, i
 from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextvars import Context
 
     from actor_scheduler.store.sqlite.connection import Connection
@@ -63,6 +64,7 @@ _ROLLBACK = ours("ROLLBACK")
 _SAVE = ours("SAVEPOINT unit")
 _RELEASE = ours("RELEASE unit")
 _BACK = ours("ROLLBACK TO unit")
+U = TypeVar("U", bound=Unit)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -85,6 +87,7 @@ class TurnRunner:
         self._host = host
         self._clock = clock
         self._stub = NoLoop()
+        self._due: dict[int, DueJob | None] = {}  # bodies read in the open transaction
         self.unit_began_us: int | None = None  # monotonic; read by the loop to notice a body that never returns
         self.unit_limit_us: int | None = None
 
@@ -140,6 +143,7 @@ class TurnRunner:
             raise StoreFault(error) from error
         reach("turn.begun")
         self._writer.begin(self._clock.now_us())
+        self._due = {}
         replies: list[Reply] = []
         try:
             while len(replies) < len(batch) and (not replies or monotonic_us() - began_us <= TURN_US_MAX):
@@ -208,6 +212,8 @@ class TurnRunner:
             case RunDue(queue) if queue == ACTIONS:
                 self._claim(batch, replies)
             case RunDue():
+                if unit.entry.seq not in self._due:
+                    self._read_due(batch, len(replies))
                 replies.append(self._run_due(unit, len(replies)))
             case Mutate():
                 replies.append(self._mutate(unit, len(replies)))
@@ -215,22 +221,21 @@ class TurnRunner:
                 replies.append(Done(self._writer.cancel(unit)))
             case RetryJob(job_id, now_us):
                 replies.append(self._in_savepoint(lambda: self._writer.retry(job_id, now_us)))
-            case CompleteJob(seq, attempt, outcome, completed_at_us):
-                replies.append(Done(self._writer.complete_action(seq, attempt, outcome, completed_at_us)))
+            case CompleteJob():
+                ended = list(_run_of(CompleteJob, batch, len(replies)))
+                replies.extend(Done(stood) for stood in self._writer.complete_actions(ended))
             case _:
                 assert_never(unit)
 
     def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
-        start = end = len(replies)
-        while end < len(batch) and isinstance(unit := batch[end], InsertJobs) and _is_plain(unit):
-            end += 1
-        if end == start:
-            unit = batch[start]
+        run = _run_of(InsertJobs, batch, len(replies))
+        plain = list(itertools.takewhile(_is_plain, run))
+        if not plain:
+            unit = batch[len(replies)]
             assert isinstance(unit, InsertJobs)
             replies.append(self._in_savepoint(lambda: self._writer.insert(unit.jobs)))
             return
-        plain = [unit for unit in batch[start:end] if isinstance(unit, InsertJobs)]
         ids = self._writer.insert_plain([job for unit in plain for job in unit.jobs])
         at = 0
         for unit in plain:
@@ -239,15 +244,16 @@ class TurnRunner:
 
     def _claim(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Claim the due action of this unit, and of those right after it."""
-        run: list[RunDue] = []
-        for unit in batch[len(replies) :]:
-            if not (isinstance(unit, RunDue) and unit.queue == ACTIONS):
-                break
-            run.append(unit)
+        run = list(itertools.takewhile(lambda unit: unit.queue == ACTIONS, _run_of(RunDue, batch, len(replies))))
         due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
         if not self._writer.claim(due.values()):
             raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
         replies.extend(Done(Claimed(job)) if (job := due.get(unit.entry.seq)) is not None else Done() for unit in run)
+
+    def _read_due(self, batch: list[Unit], at: int) -> None:
+        """Read the bodies of the due mutations from here on; what a unit cancels meanwhile, the writer remembers."""
+        seqs = [unit.entry.seq for unit in _run_of(RunDue, batch, at) if unit.queue != ACTIONS]
+        self._due = {**dict.fromkeys(seqs), **job_rows.due_many(self._raw, seqs, self._writer.now_us)}
 
     def _in_savepoint(self, work: Any) -> Reply:
         """Run a step that may refuse half-way, and undo it if it does."""
@@ -288,8 +294,8 @@ class TurnRunner:
     def _run_due(self, unit: RunDue, at: int) -> Reply:
         """Run a due mutation: its writes and its completion are one savepoint."""
         reach("mutation.before")
-        job = job_rows.due(self._raw, unit.entry.seq, self._writer.now_us)
-        if job is None:
+        job = self._due.get(unit.entry.seq)
+        if job is None or job.seq in self._writer.canceled:
             return Done()  # canceled by a unit before this one
         try:
             body, limit_us = self._host.mutation(job, unit.prepared)
@@ -366,6 +372,14 @@ class TurnRunner:
                 return
             result.refills.append((refill.queue, entries, len(entries) < refill.count))
             reach("refill.read")
+
+
+def _run_of(kind: type[U], batch: list[Unit], at: int) -> Iterator[U]:
+    """Yield the units from `at` on, as long as they are of one kind."""
+    for unit in itertools.islice(batch, at, None):
+        if not isinstance(unit, kind):
+            return
+        yield unit
 
 
 def _is_plain(unit: InsertJobs) -> bool:
