@@ -63,7 +63,8 @@ def raising() -> Namespace[Any]:
     def fail(name: str) -> None:
         if name == "RecursionError":
             _recurse()
-        raise ERRORS[name]()
+        error = ERRORS[name]()
+        raise error
 
     @ns.mutation
     async def mutation(ctx: MutationCtx[Any], *, name: str) -> None:
