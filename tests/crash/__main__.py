@@ -1,4 +1,4 @@
-"""python -m tests.crash --kills 2000 --seed 1: the long setting. Prints its figures; exits 1 when a promise was broken."""
+"""python -m tests.crash --kills 2000 --seed 1: prints its figures; exits 1 when a promise was broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many kills: series of lives on one file each, every life ended by SIGKILL, the file judged at the end of its series."""
+"""Many kills: series of lives on one file each, every life ended by SIGKILL, the file judged at the end."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _LINES: Final = 90  # a random kill comes after the first to ninetieth line of a
 _FINISH_SECONDS: Final = 20.0
 
 _JOBS: Final = (
-    "SELECT seq, nonce, path, kind, state, args, scheduled_at_us, started_at_us, cause, error, key, idempotency_key, result"
-    " FROM _scheduler_jobs"
+    "SELECT seq, nonce, path, kind, state, args, scheduled_at_us, started_at_us, cause, error, key,"
+    " idempotency_key, result FROM _scheduler_jobs"
 )
 
 
@@ -140,9 +140,9 @@ def run(seed: int, kills: int, folder: Path) -> Report:
 
 def first_plan(folder: Path, seed: int) -> Plan:
     """Return what all lives of a series have in common."""
-    few_or_many = (4, 12)[seed // 2 % 2]  # workers: how many calls share a turn
+    workers, calls = ((4, 10), (12, 4))[seed // 2 % 2]  # few or many calls share a turn
     db, starts = str(folder / "crash.db"), str(folder / "starts")
-    return Plan(db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=few_or_many)
+    return Plan(db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=workers, calls=calls)
 
 
 def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Plan | None = None) -> Report:

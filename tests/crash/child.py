@@ -51,7 +51,7 @@ class Life:
                 return
             for ask in plan.resend:
                 await self._send(Ask.of(ask))
-            await asyncio.gather(*(self._work(f"{plan.life}{'abcdefgh'[at]}") for at in range(plan.workers)))
+            await asyncio.gather(*(self._work(f"{plan.life}w{at}") for at in range(plan.workers)))
             late = [asyncio.create_task(self._work(f"{plan.life}z{at}", calls=3)) for at in range(plan.workers)]
             await asyncio.sleep(0)  # they have sent their first call, and will send more into the shutdown
         await asyncio.gather(*late)
@@ -64,7 +64,7 @@ class Life:
                 await self._send(ask)
 
     async def _finish(self, seconds: float) -> None:
-        """Return when every job has ended; after `seconds` whatever happens, so that a lost job is seen and not waited for."""
+        """Return when every job has ended; after `seconds` in any case: a lost job is to be seen."""
         scheduler = self._app.scheduler
         try:
             async with asyncio.timeout(seconds):

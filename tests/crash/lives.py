@@ -93,7 +93,8 @@ class Nursery:
         while not line.endswith(b"\n"):
             more = self._control.recv(64)
             if not more:
-                msg = f"the nursery died; see {self._log_path}"
+                said = self._log_path.read_text(encoding="utf-8", errors="replace")[-2_000:]
+                msg = f"the nursery died, having said: {said}"
                 raise RuntimeError(msg)
             line += more
         return line

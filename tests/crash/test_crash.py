@@ -72,7 +72,7 @@ def test_a_plan_has_every_point_and_as_many_kills_as_asked_for(total: int) -> No
 
 
 def test_a_child_runs_from_the_command_line_too(tmp_path: Path) -> None:
-    """The forked children are what `python -m tests.crash.child` starts: one dies at its point, the next one finishes."""
+    """What is forked is what `python -m tests.crash.child` starts: one dies at its point, the next one finishes."""
     plan = Plan(db=str(tmp_path / "crash.db"), starts=str(tmp_path / "starts"), die_at="turn.committed", die_after=4)
     history = History()
     died = live_once(plan, tmp_path)
