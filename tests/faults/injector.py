@@ -77,6 +77,7 @@ class Injector:
     calls: int = 0
     fail_call: int | None = None  # whatever it is, the call with this number fails once
     fail_call_with: str = IOERR
+    fail_call_after: bool = False  # the call is carried out, and its answer is lost
     failed_call: str | None = None
 
     def plan(self, begins: str, name: str = IOERR, **how: Any) -> Fault:
@@ -101,6 +102,8 @@ class Injector:
             self.calls += 1
             if self.calls == self.fail_call:
                 self.failed_call = sql
+                if self.fail_call_after:
+                    call()
                 raise error(self.fail_call_with)
         fault = next((fault for fault in self.faults if fault.hits(role, sql)), None)
         if fault is None:

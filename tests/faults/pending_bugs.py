@@ -25,6 +25,7 @@ from actor_scheduler.store.sqlite.thread import InlineDb
 from runtime import ActionCtx, Call, FunctionError, MutationCtx, Namespace, QueryCtx
 from tests.faults.injector import CORRUPT, FSYNC, FULL, IOERR, rows
 from tests.faults.rig import make
+from tests.faults.test_sweep import sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -511,3 +512,14 @@ async def test_T4_a_query_never_reads_a_file_that_was_put_in_place_of_ours(path:
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink()
         assert isinstance(await rig.attempt("q:names"), StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [(IOERR, False), (FSYNC, True), (FULL, False)], ids=["ioerr", "answer_lost", "full"]
+)
+async def test_G3_really_every_statement_may_fail_once(
+    tmp_path: Path, faults: Injector, name: str, after: bool
+) -> None:
+    """The sweep without exceptions: when it passes, empty NOT_YET in test_sweep.py."""
+    faults.fail_call_with, faults.fail_call_after = name, after
+    assert await sweep(tmp_path, faults, ()) > 60
