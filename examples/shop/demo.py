@@ -33,11 +33,11 @@ class Plan:
     """How much of everything. The seed decides at which moments the shop is killed, and who buys what."""
 
     seed: str
-    orders: int = 3_000
+    orders: int = 2_500
     per_second: float = 200
     kills: int = 6
     cancel_seconds: float = 1.0
-    retry_seconds: float = 0.5
+    retry_seconds: float = 0.4
     remind_seconds: float = 1.0
     deadline_seconds: float = 150
 
@@ -48,7 +48,7 @@ class Plan:
             "SHOP_RETRY_SECONDS": str(self.retry_seconds),
             "SHOP_REMIND_SECONDS": str(self.remind_seconds),
             "SHOP_GATEWAY_FAILURES": "0.1",
-            "SHOP_GATEWAY_LATENCY_SECONDS": "0.04",
+            "SHOP_GATEWAY_LATENCY_SECONDS": "0.06",
         }
 
 
@@ -186,4 +186,5 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main(_plan(None))))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit("stopped")
+        print("stopped", file=sys.stderr)
+        sys.exit(130)  # as a shell reports it: neither a loss nor a failure

@@ -69,6 +69,7 @@ def audit(seen: Evidence) -> list[Line]:
     wrongly_reminded = [order for order, row in books.items() if row["reminders"] != (row["status"] == "paid")]
     attempts = sum(statement.attempts for statement in statements.values())
     errors, cut_off = seen.failures.get("error", 0), seen.failures.get("interrupted", 0)
+    tries = f"{attempts:,} attempts: {errors} failed, {cut_off} cut off by a kill"
     return [
         Line("orders accepted", len(seen.acknowledged), None, f"{seen.resends:,} requests sent again"),
         Line("charged exactly once", len(once), len(placed) - len(canceled)),
