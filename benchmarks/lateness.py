@@ -67,7 +67,7 @@ async def _round(setup: Setup, count: int, span: float) -> tuple[list[float], li
             ended = raw.ended(count)
             await raw.schedule_many(jobs)
             timer_due = [at + step * 2 / 3 for at in due]
-            to_loop = loop.time() - time.time()
+            to_loop = time.monotonic() - time.time()  # loop.time() itself is cached, and may lag by a millisecond
             for at in timer_due:
                 loop.call_at(at + to_loop, _note, timers, at)
             await asyncio.sleep(_LEAD_S + span + 0.1)

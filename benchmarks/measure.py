@@ -104,7 +104,9 @@ class Result:
     @property
     def ratios(self) -> list[float]:
         """The ratio of each round."""
-        return [ours / other for ours, other in zip(self.ours, self.reference, strict=False) if other]
+        return [
+            ours / other for ours, other in zip(self.ours, self.reference, strict=False) if other > 0
+        ]  # a timer may be early
 
 
 async def alternate(
