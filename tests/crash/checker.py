@@ -31,7 +31,8 @@ class Rule(StrEnum):
     CHILD_MISSING = "a committed function's scheduled job is missing"
     PARTIAL = "a part of an all-or-none batch exists"
     IDEMPOTENCY = "one idempotency key stands for more than one call"
-    ID_REUSED = "an id or a sequence number was given out twice"
+    ID_REUSED = "one id, or its number, was given out for two jobs"
+    NUMBER_REUSED = "the number of a rolled-back job, whose id was handed out, was given out again"
     STATE_CHANGED = "a job that was seen ended has another state now"
     UNPLANNED = "a job's outcome is not the one its function gave"
     GHOST = "something exists that nobody asked for"
@@ -309,7 +310,7 @@ def _ids(view: View) -> Iterator[Violation]:
     for job_id, count in leaked.items():
         row = seqs.get(seq_of(job_id))
         if row is not None and row.id != job_id:
-            yield Violation(Rule.ID_REUSED, row.op, f"{row.id} has the number of {job_id}, which was rolled back")
+            yield Violation(Rule.NUMBER_REUSED, row.op, f"{row.id} has the number of {job_id}, which was rolled back")
         if count > 1:
             yield Violation(Rule.ID_REUSED, job_id, "given out twice, and rolled back twice")
 

@@ -208,7 +208,7 @@ _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
         "live_once", Answer("ack", {"ran": "2", "canceled": False}), Answer("ack", {"ran": "3", "canceled": False}),
     )),
     ("an id stands for another job", Rule.ID_REUSED, _answered("bad", Answer("ack", _id(1)))),
-    ("a rolled-back number is used again", Rule.ID_REUSED, _answered(
+    ("a rolled-back number is used again", Rule.NUMBER_REUSED, _answered(
         "undone", Answer("refused", "PLANNED", (_id(1, nonce=8),)),
     )),
     ("an ended job changed its state", Rule.STATE_CHANGED, _answered("look", Answer("ack", "failed"))),

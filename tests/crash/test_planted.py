@@ -37,7 +37,7 @@ _HUNTS = {
     "actions_run_again": _hunt(Rule.STARTED_TWICE, at="action.body_done", after=(1, 2, 3, 4, 5, 6)),
     "actions_forgotten": _hunt(Rule.UNFINISHED, at="action.body_done", after=(1, 2, 3), to_the_end=True),
     "numbers_reused": _hunt(
-        Rule.ID_REUSED, at="turn.before_begin", after=(2, 3, 4, 5, 6, 2, 3, 4, 5, 6, 3, 4), only="live", workers=1
+        Rule.NUMBER_REUSED, at="turn.before_begin", after=(2, 3, 4, 5, 6, 2, 3, 4, 5, 6, 3, 4), only="live", workers=1
     ),
     "half_rollback": _hunt(Rule.SPLIT, Rule.REFUSED_EXISTS, at="turn.replied", after=(7, 8, 9)),
     "cancel_in_memory": _hunt(Rule.CANCELED_RAN, at=None, after=(60, 70, 80, 90)),
