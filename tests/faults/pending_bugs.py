@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,7 @@ from actor_scheduler.errors import (
     StoreUnavailable,
 )
 from actor_scheduler.limits import SECOND_US
-from actor_scheduler.store.sqlite.thread import InlineDb
+from actor_scheduler.store.sqlite.thread import InlineDb, ThreadDb
 from runtime import ActionCtx, Call, FunctionError, MutationCtx, Namespace, QueryCtx
 from tests.faults.injector import CORRUPT, FSYNC, FULL, IOERR, rows
 from tests.faults.rig import make
@@ -203,7 +204,7 @@ async def test_H2_a_query_that_raises_cancellation_does_not_cancel_its_caller(pa
 async def test_D3_a_fault_at_the_completion_does_not_fail_the_job(path: Path, faults: Injector, name: str) -> None:
     """An I/O error while a mutation's success is being written is the store's: the job runs once it is reopened."""
     async with make(path) as rig:
-        faults.plan("UPDATE main._scheduler_jobs SET state = ?", name)
+        faults.plan("UPDATE main._scheduler_jobs SET state = ", name)
         job_id = await rig.app.scheduler.run_after(1, "l:put", {"who": "x"})
         await rig.pass_time(60)
         assert (await rig.job(job_id)).state == "success"
@@ -253,6 +254,25 @@ async def test_T2_the_failure_of_the_blamed_one_committing_unknown_is_said_so(pa
         answer = await rig.attempt("l:put", who="mate")
         assert fault.fired
         assert answer == "mate"
+
+
+async def test_D3_a_reader_that_could_not_end_its_snapshot_is_not_used_again(path: Path, faults: Injector) -> None:
+    """One failed ROLLBACK of a read costs one query, not every later one that gets this reader."""
+    async with make(path) as rig:
+        await rig.call("l:put", who="a")
+        faults.plan("ROLLBACK", IOERR, on="reader")
+        await rig.attempt("l:names")
+        assert await rig.call("l:names") == ["a"]
+
+
+async def test_D3_a_reader_that_could_not_be_equipped_leaves_no_thread(path: Path, faults: Injector) -> None:
+    """Readers that fail while they are opened are closed again: no thread and no descriptor stays for each."""
+    async with make(path, db=ThreadDb) as rig:
+        faults.plan("PRAGMA query_only", IOERR, on="reader", times=5)
+        before = threading.active_count()
+        for _ in range(5):
+            assert isinstance(await rig.attempt("l:names"), StoreUnavailable)
+        assert threading.active_count() <= before + 1
 
 
 # ---------------------------------------------------------------- recovering, and ending
@@ -522,4 +542,4 @@ async def test_G3_really_every_statement_may_fail_once(
 ) -> None:
     """The sweep without exceptions: when it passes, empty NOT_YET in test_sweep.py."""
     faults.fail_call_with, faults.fail_call_after = name, after
-    assert await sweep(tmp_path, faults, ()) > 60
+    assert await sweep(tmp_path, faults, ()) > 40

@@ -116,9 +116,9 @@ async def test_H2_a_query_may_raise_anything(path: Path, db: Any, name: str) -> 
 
 @pytest.mark.parametrize("path_", ["r:mutation", "r:outer", "r:action", "r:action_of_mutation"])
 @pytest.mark.parametrize("name", ERRORS)
-async def test_H2_a_scheduled_function_may_raise_anything(path: Path, db: Any, name: str, path_: str) -> None:
+async def test_H2_a_scheduled_function_may_raise_anything(path: Path, name: str, path_: str) -> None:
     """Its job fails with a cause and a bounded one-line error; other jobs run, and the app goes on."""
-    async with make(path, raising(), db=db) as rig:
+    async with make(path, raising()) as rig:
         job_id = await rig.app.scheduler.run_after(1, path_, {"name": name})
         mate = await rig.app.scheduler.run_after(1, "l:put", {"who": "mate"})
         await rig.pass_time(1)
