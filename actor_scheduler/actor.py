@@ -8,12 +8,13 @@ actions started and the alarm set only after the commit that holds them: that is
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
-from actor_scheduler.clock import Clock, sleep_until
+from actor_scheduler.clock import Clock, pause
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import (
     ActorSchedulerError,
@@ -22,6 +23,7 @@ from actor_scheduler.errors import (
     OutcomeUnknown,
     StoreUnavailable,
     WriterStuck,
+    said,
 )
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.index import JobIndex
@@ -126,11 +128,21 @@ class Actor:
             return
         reach("shutdown.begun")
         self._accepting = self._dispatching = False
-        await self.attempts.finish(grace_us / SECOND_US)
-        while self._has_commands() and self.broken is None and self.stuck is None:
-            await self.stirs()
-        reach("shutdown.drained")
-        await self._end(checkpoint=True)
+        drained = False
+        try:
+            await self.attempts.finish(grace_us / SECOND_US)
+            self._hold.clear()
+            self._wake.set()
+            while self._has_commands() and not self._stalls():
+                await self.stirs()
+            drained = self.broken is None
+            if self._mailbox.keeps:
+                log.error("some outcomes of actions could not be stored; the next start takes them for interrupted")
+            reach("shutdown.drained")
+        finally:  # canceled meanwhile: it ends as a crash would, but it ends
+            if not drained:
+                await self.attempts.abandon()
+            await self._end(checkpoint=drained)
 
     async def kill(self) -> None:
         """End as a crash would: record nothing more, tidy nothing up."""
@@ -140,7 +152,15 @@ class Actor:
         await self.attempts.abandon()
         await self._end(checkpoint=False)
 
+    def _stalls(self) -> bool:
+        """Whether waiting for the commands would not help: the store takes nothing."""
+        if self.broken is not None or self.stuck is not None:
+            return True
+        return self._hold.active and not len(self._mailbox) and not self._turn_under_way
+
     async def _end(self, *, checkpoint: bool) -> None:
+        if not self._running:
+            return
         self._running = False
         self._alarm.arm(None)
         tasks = [task for task in (self._task, self._preparing) if task is not None]
@@ -164,23 +184,30 @@ class Actor:
         StoreUnavailable or Overloaded when it was not accepted.  Cancelling the caller never cancels a turn: a
         command that is already in one still takes effect.
         """
-        loop = self._loop
-        if loop is None or not (self._accepting or (inside and self._running)):
+        self.check_usable(inside=inside)
+        trouble = self.broken or self.stuck
+        if trouble is not None:
+            raise copy.copy(trouble)  # its own: one error raised to many would gather the frames of them all
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._mailbox.put(unit, reply)
+        self._wake.set()
+        return await reply
+
+    def check_usable(self, *, inside: bool = False) -> None:
+        """Raise NotStarted, ContextClosed or StoreUnavailable where a call can't be served at all.
+
+        Not running; another event loop, or none, as inside a query or mutation; a forked child.
+        """
+        if not (self._accepting or (inside and self._running)):
             msg = "the app is not running: enter its lifespan first (async with app, or FastAPI(lifespan=app.lifespan))"
             raise NotStarted(msg)
-        if asyncio._get_running_loop() is not loop:  # noqa: SLF001 - get_running_loop raises where there is none
+        if asyncio._get_running_loop() is not self._loop:  # noqa: SLF001 - get_running_loop raises where there is none
             msg = (
                 "this handle belongs to the event loop the app runs on. "
                 "Inside a query or mutation use ctx, never the app: its awaits can't run there"
             )
             raise ContextClosed(msg)
-        if self.broken is not None or self.stuck is not None:
-            raise self.broken or self.stuck  # type: ignore[misc]  # one of the two is there
         self._store.check_process()
-        reply: asyncio.Future[Any] = loop.create_future()
-        self._mailbox.put(unit, reply)
-        self._wake.set()
-        return await reply
 
     def _attempt_ended(self, job: DueJob, outcome: Outcome) -> None:
         done = CompleteJob(job.seq, job.attempt, outcome, self._clock.now_us())
@@ -301,8 +328,8 @@ class Actor:
             gave = await asyncio.gather(*(self._host.prepare(job) for job in jobs.values()))
             prepared = dict(zip(jobs, gave, strict=True))
             self._prepared = [RunDue(unit.queue, unit.entry, prepared.get(unit.entry.seq)) for unit in due]
-        except ActorSchedulerError as error:
-            log.warning("due jobs could not be read, trying again: %s", error)
+        except Exception as error:
+            log.warning("due jobs could not be read, trying again: %s", said(error))
             self._put_back(due)
             self._hold.lengthen()
         finally:
@@ -371,7 +398,7 @@ class Actor:
             case Done(value):
                 command.reply.set_result(value)
             case Refused(error) | Unknown(error):
-                command.refuse(_bearable(error))
+                command.refuse(error)
         return False
 
     def _put_back(self, due: list[RunDue]) -> None:
@@ -400,33 +427,30 @@ class Actor:
         if self._on_stuck is not None:
             self._on_stuck()
 
+    async def _reopen(self) -> bool:
+        try:
+            await self._store.reopen(list(self._unfinished))
+        except Exception as error:
+            self.broken = error if isinstance(error, ActorSchedulerError) else StoreUnavailable(said(error))
+            self._mailbox.refuse_all(self.broken)
+            log.error("reopening the database failed, trying again: %s", self.broken)  # noqa: TRY400 - said, not traced
+            return False
+        return True
+
     async def _recover(self) -> None:
         """Reopen the store and rebuild the index; until that works, accept nothing and say why."""
         log.error("the database must be reopened: %s", self.broken)
-        wait_us = 0
-        while True:
-            if wait_us:
-                await sleep_until(self._clock, self._clock.now_us() + wait_us)
-            try:
-                await self._store.reopen(list(self._unfinished))
-            except ActorSchedulerError as error:
-                self.broken = error
-                self._mailbox.refuse_all(error)
-                log.error("reopening the database failed, trying again: %s", error)  # noqa: TRY400 - said, not traced
-                wait_us = min(max(wait_us * 2, HOLD_US_MIN), HOLD_US_MAX)
-                continue
-            break
+        self._stir()
+        if self._preparing is not None:  # what it prepares stands in the index that is rebuilt
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        wait_us = HOLD_US_MIN
+        while not await self._reopen():
+            self._stir()
+            await pause(self._clock, wait_us)
+            wait_us = min(wait_us * 2, HOLD_US_MAX)
         self._index = self._new_index()
         self._prepared.clear()
         self.broken = None
         self.watchers.tell_all()
         log.warning("the database was reopened and the index rebuilt")
-
-
-def _bearable(error: BaseException) -> BaseException:
-    """Return an error that a future can carry without stopping the loop of whoever awaits it."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    wrapped = RuntimeError(f"the function raised {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

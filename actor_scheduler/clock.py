@@ -49,12 +49,23 @@ def monotonic_us() -> int:
     return time.perf_counter_ns() // 1_000
 
 
+async def pause(clock: Clock, span_us: int) -> None:
+    """Return once `span_us` have passed on `clock`, or the clock was set back meanwhile: then nobody knows."""
+    began_us = clock.now_us()
+    while began_us <= clock.now_us() < began_us + span_us:
+        await _woken(clock, began_us + span_us)
+
+
 async def sleep_until(clock: Clock, when_us: int) -> None:
     """Return once `clock` shows `when_us` or later; never before."""
     while clock.now_us() < when_us:
-        woken = asyncio.Event()
-        timer = clock.call_at(when_us, woken.set)
-        try:
-            await woken.wait()
-        finally:
-            timer.cancel()
+        await _woken(clock, when_us)
+
+
+async def _woken(clock: Clock, when_us: int) -> None:
+    woken = asyncio.Event()
+    timer = clock.call_at(when_us, woken.set)
+    try:
+        await woken.wait()
+    finally:
+        timer.cancel()

@@ -66,14 +66,14 @@ def _check_leaf(item: object) -> None:
             msg = f"{item} can't be stored: NaN and infinity have no equal on the way back"
             raise InvalidArgs(msg)
     elif isinstance(item, int) and not _INT_MIN <= item <= _INT_MAX:
-        msg = f"{item} is not a 64-bit integer: pass it as a str"
+        msg = "an integer over 64 bits can't be stored: pass it as a str"
         raise InvalidArgs(msg)
 
 
 def _check_keys(item: Mapping[Any, Any]) -> None:
     for key in item:
         if not isinstance(key, str):
-            msg = f"only str can be a key of a stored map, not {key!r}"
+            msg = f"only str can be a key of a stored map, not {type(key).__name__}"
             raise InvalidArgs(msg)
 
 
@@ -93,6 +93,8 @@ def _check_shape(value: object) -> None:
                 inner.extend(item.values())
             elif isinstance(item, list | tuple | set | frozenset):
                 inner.extend(item)
+            elif isinstance(item, enum.Enum):
+                inner.append(item.value)  # what is stored of it
             else:
                 _check_leaf(item)
         left -= len(inner)
@@ -138,12 +140,14 @@ def decode(data: bytes) -> Any:
         msg = f"unknown codec version {data[:1].hex() or 'none'}: written by a newer release, or damaged"
         raise InvalidArgs(msg)
     try:
-        return msgpack.unpackb(data[1:], timestamp=3, strict_map_key=True, raw=False, ext_hook=_no_extension)
+        value = msgpack.unpackb(data[1:], timestamp=3, strict_map_key=True, raw=False, ext_hook=_no_extension)
+        _check_shape(value)
     except InvalidArgs:
         raise
     except (ValueError, OverflowError, RecursionError) as error:
         msg = f"stored bytes don't decode: {error}"
         raise InvalidArgs(msg) from error
+    return value
 
 
 def _no_extension(code: int, _data: bytes) -> object:
@@ -161,10 +165,10 @@ def encode_result(value: object) -> tuple[bytes | None, bool]:
         return None, False
     try:
         return encode(value, bytes_max=RESULT_BYTES_MAX), False
-    except InvalidArgs:
-        pass
+    except Exception:  # a result's own methods may do anything
+        _mine.packer.reset()
     try:
         text = repr(value)[:_EXTRACT_CHARS]
-    except Exception:  # a result's own __repr__ may do anything
+    except Exception:  # the same
         text = f"<{type(value).__name__}>"
     return encode(text.encode("utf-8", "replace").decode()), True

@@ -143,3 +143,29 @@ class FunctionError(Exception):
         self.code = code
         self.message = message
         self.data = data
+
+
+# ------------------------------------------------------------------ carrying errors
+
+
+def said(error: BaseException) -> str:
+    """Return an error in one line. Never raises, whatever the error's own methods do."""
+    try:
+        text = str(error) if isinstance(error, ActorSchedulerError) else f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an error's own __str__ may fail
+        text = type(error).__name__
+    return storable(" ".join(text.split()))
+
+
+def storable(text: str) -> str:
+    """Return text that can be encoded: a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def bearable(error: BaseException) -> Exception:
+    """Return an error that can be raised to a caller without stopping its event loop, or ending its generator."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    wrapped = RuntimeError(f"the function raised {said(error)}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -19,16 +19,19 @@ class Hold:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._next_us = HOLD_US_MIN
+        self._began_us = 0
         self.until_us: int | None = None
 
     @property
     def active(self) -> bool:
         """Whether due work must wait now."""
-        return self.until_us is not None and self._clock.now_us() < self.until_us
+        # Not before it began either: a clock that was set back by a year must not hold for a year.
+        return self.until_us is not None and self._began_us <= self._clock.now_us() < self.until_us
 
     def lengthen(self) -> None:
         """Wait from now on, twice as long as the last time."""
-        self.until_us = self._clock.now_us() + self._next_us
+        self._began_us = self._clock.now_us()
+        self.until_us = self._began_us + self._next_us
         self._next_us = min(self._next_us * 2, HOLD_US_MAX)
 
     def clear(self) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from actor_scheduler.errors import Overloaded
+from actor_scheduler.errors import (
+    NotStarted,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+    WriterStuck,
+    bearable,
+)
 from actor_scheduler.limits import MAILBOX_MAX
 
 if TYPE_CHECKING:
     import asyncio
 
     from actor_scheduler.store.base import Unit
+
+
+_SHARED: Final = (NotStarted, OutcomeUnknown, StoreUnavailable, WriterStuck)
 
 
 class Command:
@@ -26,7 +37,8 @@ class Command:
     def refuse(self, error: BaseException) -> None:
         """Answer with an error, unless whoever asked has gone."""
         if self.reply is not None and not self.reply.done():
-            self.reply.set_exception(error)
+            # Its own copy: one error raised to many would gather the frames of them all.
+            self.reply.set_exception(copy.copy(error) if isinstance(error, _SHARED) else bearable(error))
 
 
 class Mailbox:

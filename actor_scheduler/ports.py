@@ -86,7 +86,9 @@ class ActorPort:
         async def body(snapshot: Snapshot) -> Any:
             return await ask(snapshot)
 
-        return await self._running().store.query(body, None)
+        running = self._running()
+        running.actor.check_usable(inside=self._inside)
+        return await running.store.query(body, None)
 
 
 class TxPort:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 from typing_extensions import Unpack
 
 from actor_scheduler.call import Call
-from actor_scheduler.errors import InvalidArgs, LimitExceeded, PartiallyScheduled
+from actor_scheduler.errors import InvalidArgs, LimitExceeded, PartiallyScheduled, storable
 from actor_scheduler.limits import (
     CALL_ARGS_BYTES_MAX,
     CALL_JOBS_MAX,
@@ -247,13 +247,15 @@ class Scheduler:
         if (job_id is None) == (key is None):
             msg = "cancel takes a job id, or key=…"
             raise InvalidArgs(msg)
-        if job_id is not None and not isinstance(job_id, str):
-            msg = f"a job id is a str, not {type(job_id).__name__}"
-            raise InvalidArgs(msg)
+        if job_id is not None:
+            _check_id(job_id)
+        if key is not None:
+            check_key(key, "key")
         return self._port.cancel(CancelJob(job_id, key))
 
     def get(self, job_id: str, /) -> Coroutine[Any, Any, Job | None]:
         """Return the job as it stands, or None when there is no such job (it may have been pruned)."""
+        _check_id(job_id)
         return self._port.get(job_id)
 
     def retry(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
@@ -261,6 +263,7 @@ class Scheduler:
 
         Raises KeyConflict when another unfinished job has taken its key meanwhile.
         """
+        _check_id(job_id)
         return self._port.retry(job_id)
 
     # ------------------------------------------------------------ from a call to a job
@@ -377,10 +380,8 @@ def check_options(options: JobOptions) -> JobOptions:
         msg = f"unknown job option(s) {sorted(unknown)}; known are {sorted(_OPTIONS)}"
         raise InvalidArgs(msg)
     for name in ("key", "idempotency_key"):
-        value = options.get(name)
-        if name in options and not (isinstance(value, str) and 0 < len(value) <= KEY_CHARS_MAX):
-            msg = f"{name} must be a str of 1 to {KEY_CHARS_MAX} characters, not {value!r:.80}"
-            raise InvalidArgs(msg)
+        if name in options:
+            check_key(options.get(name), name)
     if "on_conflict" in options:
         if options["on_conflict"] not in _ON_CONFLICT:
             msg = f"on_conflict must be one of {sorted(_ON_CONFLICT)}, not {options['on_conflict']!r}"
@@ -389,6 +390,19 @@ def check_options(options: JobOptions) -> JobOptions:
             msg = "on_conflict says what a second job under the same key does: give key=… too"
             raise InvalidArgs(msg)
     return options
+
+
+def check_key(value: object, name: str) -> None:
+    """Raise InvalidArgs unless a key is a str that can be stored, of 1 to KEY_CHARS_MAX characters."""
+    if not (isinstance(value, str) and 0 < len(value) <= KEY_CHARS_MAX and storable(value) == value):
+        msg = f"{name} must be a str of 1 to {KEY_CHARS_MAX} characters, not {value!r:.80}"
+        raise InvalidArgs(msg)
+
+
+def _check_id(job_id: object) -> None:
+    if not isinstance(job_id, str):
+        msg = f"a job id is a str, not {type(job_id).__name__}"
+        raise InvalidArgs(msg)
 
 
 def _call(what: str | Call[Any], args: Args | None) -> Call[Any]:

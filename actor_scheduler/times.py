@@ -19,6 +19,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 
 
+_EARLIEST_US: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _US
+
+
 def to_datetime(moment_us: int) -> datetime:
     """Return the aware UTC datetime of a moment."""
     return _EPOCH + timedelta(microseconds=moment_us)
@@ -34,20 +37,15 @@ def delay_us(delay: Delay, *, what: str = "delay") -> int:
 
     Raises InvalidTime for a bool, NaN, infinity, a negative delay, or one over five years.
     """
-    if type(delay) is int:  # the usual case first
-        span_us = delay * SECOND_US
-    elif isinstance(delay, timedelta):
-        span_us = delay // _US
-    elif isinstance(delay, bool) or not isinstance(delay, int | float):
-        msg = f"{what} must be a timedelta or a number of seconds, not {type(delay).__name__}"
-        raise InvalidTime(msg)
-    elif not math.isfinite(delay):
-        msg = f"{what} must be finite, not {delay}"
-        raise InvalidTime(msg)
+    if isinstance(delay, timedelta):
+        span_us, negative = delay // _US, delay < timedelta(0)
     else:
-        span_us = round(delay * SECOND_US)
-    if span_us < 0:
-        msg = f"{what} must not be negative (got {delay}); to run at once use 0 or run_now"
+        _check_number(delay, f"{what} must be a timedelta or a number of seconds")
+        if delay > AHEAD_US_MAX:
+            raise InvalidTime(f"{what} is over five years; delays are in seconds, not milliseconds")
+        span_us, negative = round(delay * SECOND_US), delay < 0
+    if negative:
+        msg = f"{what} must not be negative; to run at once use 0 or run_now"
         raise InvalidTime(msg)
     if span_us > AHEAD_US_MAX:
         msg = f"{what} is over five years ({delay}); delays are in seconds, not milliseconds"
@@ -58,26 +56,36 @@ def delay_us(delay: Delay, *, what: str = "delay") -> int:
 def instant_us(when: Instant, now_us: int) -> int:
     """Return an instant in microseconds: an aware `datetime`, or epoch seconds. A past instant is kept as asked.
 
-    Raises InvalidTime for a naive datetime, a bool, NaN, infinity, a negative number, a number that can only be
-    milliseconds, or an instant over five years away.
+    Raises InvalidTime for a naive datetime, one before the year 1 in UTC, a bool, NaN, infinity, a negative number, a
+    number that can only be milliseconds, or an instant over five years away.
     """
     if isinstance(when, datetime):
         if when.utcoffset() is None:
             msg = f"{when!r} has no time zone: use datetime.now(UTC), or .replace(tzinfo=ZoneInfo(…))"
             raise InvalidTime(msg)
         at_us = from_datetime(when)
-    elif isinstance(when, bool) or not isinstance(when, int | float):
-        msg = f"an instant must be an aware datetime or epoch seconds, not {type(when).__name__}"
-        raise InvalidTime(msg)
-    elif not math.isfinite(when) or when < 0:
-        msg = f"epoch seconds must be finite and not negative, not {when}"
-        raise InvalidTime(msg)
-    elif when >= EPOCH_SECONDS_MAX:
-        msg = f"{when} can only be milliseconds; an instant is in epoch seconds: divide by 1000"
-        raise InvalidTime(msg)
     else:
+        _check_number(when, "an instant must be an aware datetime or epoch seconds")
+        if when < 0:
+            msg = "epoch seconds must not be negative"
+            raise InvalidTime(msg)
+        if when >= EPOCH_SECONDS_MAX:
+            msg = "the number can only be milliseconds; an instant is in epoch seconds: divide by 1000"
+            raise InvalidTime(msg)
         at_us = round(when * SECOND_US)
     if at_us - now_us > AHEAD_US_MAX:
         msg = f"{when} is over five years away"
         raise InvalidTime(msg)
+    if at_us < _EARLIEST_US:
+        msg = f"{when!r} is before the year 1 in UTC"
+        raise InvalidTime(msg)
     return at_us
+
+
+def _check_number(value: object, rule: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{rule}, not {type(value).__name__}"
+        raise InvalidTime(msg)
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = f"{rule}, not {value}"
+        raise InvalidTime(msg)

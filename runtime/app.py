@@ -15,10 +15,10 @@ from actor_scheduler.actor import Actor
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, NotStarted, SchemaError
 from actor_scheduler.ids import parse_id
-from actor_scheduler.limits import ACTIONS_MAX, KEY_CHARS_MAX, WINDOW_MAX
+from actor_scheduler.limits import ACTIONS_MAX, WINDOW_MAX
 from actor_scheduler.model import TERMINAL, Args, Job
 from actor_scheduler.ports import ActorPort, Running
-from actor_scheduler.scheduler import Scheduler
+from actor_scheduler.scheduler import Scheduler, check_key
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
 from actor_scheduler.times import Delay, delay_us
@@ -234,9 +234,7 @@ class App(Generic[AuthT]):
         The first success answers every resend; a failure leaves nothing, so a resend runs.  The same key with other
         arguments is a KeyConflict.  For mutations only: WrongKind otherwise.
         """
-        if not isinstance(key, str) or not 0 < len(key) <= KEY_CHARS_MAX:
-            msg = f"an idempotency key is a str of 1 to {KEY_CHARS_MAX} characters"
-            raise InvalidArgs(msg)
+        check_key(key, "an idempotency key")
         return cast("Caller", _BoundCaller(self, auth, key))
 
     async def _call(self, fn: Any, args: Any, kwargs: Any, auth: Any, once: str | None) -> Any:

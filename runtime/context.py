@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from actor_scheduler.model import Args
+    from actor_scheduler.ports import Running
     from actor_scheduler.store.base import Params, Snapshot, Tx
     from actor_scheduler.store.rows import Result, Row
     from runtime.engine import Engine
@@ -234,7 +235,7 @@ class ActionCtx(Generic[AuthT]):
         """The scheduler; what it is told is durable when the call returns."""
         if self._scheduler is None:
             self._check_open()
-            port = ActorPort(self._engine.running, parent_id=_job_id(self.invoker), inside=True)
+            port = ActorPort(self._running, parent_id=_job_id(self.invoker), inside=True)
             self._scheduler = Scheduler(port, self._engine)
         return self._scheduler
 
@@ -297,6 +298,10 @@ class ActionCtx(Generic[AuthT]):
             kind=kind,
         )
         return self._engine.enter(called, inside=True, job_seq=self._job_seq)
+
+    def _running(self) -> Running:
+        self._check_open()
+        return self._engine.running()
 
     def _check_open(self) -> None:
         if self._closed:

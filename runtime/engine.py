@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import traceback
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from actor_scheduler import codec
 from actor_scheduler.errors import (
-    ActorSchedulerError,
     FunctionError,
     InvalidArgs,
     TimeLimitExceeded,
     UnknownFunction,
     WrongKind,
+    said,
+    storable,
 )
 from actor_scheduler.limits import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from actor_scheduler.model import Cause, DueJob, Failed, Outcome, Succeeded
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from actor_scheduler.store.base import MutationBody, Snapshot, Store, Tx
     from runtime.providers import Providers
     from runtime.registry import Registry
+
+
+_CODE_CHARS_MAX: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ class Engine:
             )
             raise WrongKind(msg)
         running = self.running()
+        running.actor.check_usable(inside=inside)
         match function.kind:
             case "query":
                 return running.store.query(self._query_body(called), function.timeout_us)
@@ -172,7 +178,12 @@ class Engine:
         """Resolve the identity of a due job; an error becomes the job's failure."""
         try:
             return await self._auth(_invoker(job))
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the app is stopping; otherwise the resolver raised it
+            return Undispatchable("error", error)
+        except BaseException as error:
             return Undispatchable("error", error)
 
     async def _auth(self, invoker: Invoker) -> Any:
@@ -213,12 +224,12 @@ class Engine:
     def failure(self, error: BaseException) -> Failed:
         """Return the outcome an error stands for. Never raises, whatever the error's own methods do."""
         if isinstance(error, Undispatchable):
-            return Failed(error.cause, _line(error.error))
+            return Failed(error.cause, said(error.error)[:ERROR_CHARS_MAX])
         cause: Cause = "timeout" if isinstance(error, TimeLimitExceeded) else "error"
         trace = _trace(error)
         if isinstance(error, FunctionError):
-            return Failed(cause, _line(error), str(error.code)[:128], _data(error), trace)
-        return Failed(cause, _line(error), traceback=trace)
+            return Failed(cause, said(error)[:ERROR_CHARS_MAX], _code(error), _data(error), trace)
+        return Failed(cause, said(error)[:ERROR_CHARS_MAX], traceback=trace)
 
     def keep(self, path: str, value: object) -> tuple[bytes | None, bool]:
         """Return what is kept of a result: models and dataclasses as their fields, else an extract."""
@@ -239,21 +250,20 @@ def _invoker(job: DueJob) -> JobInvoker:
 def _data(error: FunctionError) -> bytes | None:
     if error.data is None:
         return None
-    kept, _ = codec.encode_result(dict(error.data))
+    kept, _ = codec.encode_result(error.data)
     return kept
 
 
-def _line(error: BaseException) -> str:
+def _code(error: FunctionError) -> str:
     try:
-        text = str(error) if isinstance(error, ActorSchedulerError) else f"{type(error).__name__}: {error}"
-    except Exception:  # an error's own __str__ may fail
-        text = type(error).__name__
-    return " ".join(text.split())[:ERROR_CHARS_MAX].encode("utf-8", "replace").decode()
+        return storable(str(error.code))[:_CODE_CHARS_MAX]
+    except Exception:  # whatever was passed as a code
+        return "INTERNAL"
 
 
 def _trace(error: BaseException) -> str | None:
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:  # as above
+    except Exception:  # an error's own methods may fail
         return None
-    return text[-TRACEBACK_CHARS_MAX:].encode("utf-8", "replace").decode()
+    return storable(text[-TRACEBACK_CHARS_MAX:])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from actor_scheduler.model import DueJob, Entry, Job, JobFilter, NewJob, Outcome, Page
+from actor_scheduler.model import DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome, Page
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -75,7 +75,7 @@ class Host(Protocol):
         """Return one attempt of a claimed action: never raises, but for its own cancellation."""
         ...
 
-    def failure(self, error: BaseException) -> Outcome:
+    def failure(self, error: BaseException) -> Failed:
         """Return the outcome that an error of a function, or on the way to it, stands for."""
         ...
 

@@ -51,7 +51,10 @@ Case: TypeAlias = Callable[[MakeStore], Awaitable[None]]
 # Standard SQL, for the factory to apply once. The deferred reference is what only a commit can refuse.
 SCHEMA: Final = (
     "CREATE TABLE items (name TEXT PRIMARY KEY, amount INTEGER NOT NULL)",
-    "CREATE TABLE parts (name TEXT PRIMARY KEY, item TEXT NOT NULL REFERENCES items (name) DEFERRABLE INITIALLY DEFERRED)",
+    (
+        "CREATE TABLE parts (name TEXT PRIMARY KEY,"
+        " item TEXT NOT NULL REFERENCES items (name) DEFERRABLE INITIALLY DEFERRED)"
+    ),
 )
 
 NOTHING: Final = Entry(-(1 << 62), 0)
@@ -81,7 +84,7 @@ class ScriptedHost:
         """Never be asked: these cases claim actions and complete them without running them."""
         raise NotImplementedError
 
-    def failure(self, error: BaseException) -> Outcome:
+    def failure(self, error: BaseException) -> Failed:
         """Return the error as a failure."""
         return Failed("error", f"{type(error).__name__}: {error}"[:200])
 

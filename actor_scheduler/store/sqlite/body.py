@@ -7,12 +7,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ContextClosed, ForgottenAwait
+from actor_scheduler.errors import ActorSchedulerError, ContextClosed, ForgottenAwait
 from actor_scheduler.store.rows import Result, Row
 from actor_scheduler.store.sqlite import job_rows
 from actor_scheduler.store.sqlite.drive import Immediate
-from actor_scheduler.store.sqlite.faults import StoreFault, for_caller, is_store_fault, transaction_lost
-from actor_scheduler.store.sqlite.fence import Mode, ours
+from actor_scheduler.store.sqlite.faults import StoreFault, code_of, for_caller, is_store_fault, transaction_lost
+from actor_scheduler.store.sqlite.fence import Mode, ours, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -94,7 +94,7 @@ class Body:
         cursor = self._connection.raw.cursor()
         self._connection.fence.mode = self._mode
         try:
-            cursor.execute(sql, params)
+            cursor.execute(self._text(sql), params)
             rows = cursor.fetchall() if count < 0 else cursor.fetchmany(count)
             columns = {column[0]: at for at, column in enumerate(cursor.description or ())}
         except sqlite3.Error as error:
@@ -105,11 +105,15 @@ class Body:
             self._connection.fence.mode = Mode.OURS
             cursor.close()  # a statement left half-way would hold the snapshot
 
+    def _text(self, sql: str) -> str:
+        """Return the text to prepare: one that no statement prepared in another mode has."""
+        return sql
+
     def _judge(self, error: sqlite3.Error) -> BaseException:
         """Return what the app sees of a failed statement; poison the body where nothing may go on (trap T1)."""
         if is_store_fault(error):
             self.poison(StoreFault(error))
-        elif not self._connection.raw.in_transaction:
+        elif code_of(error) == sqlite3.SQLITE_FULL or not self._connection.raw.in_transaction:
             self.poison(transaction_lost(error))
         if self.poisoned is not None:
             return self.poisoned
@@ -168,6 +172,10 @@ class MutationTx(Body):
         self.job_seq = job_seq
         self._writer = writer
 
+    def _text(self, sql: str) -> str:
+        # In a nested query: a prepared write of the mutation would skip the fence.
+        return sql if self._mode is Mode.WRITE else read_only(sql)
+
     def execute(self, sql: str, params: Params) -> Answer:
         """Answer a Result."""
         return Immediate(self, self._execute, sql, params)
@@ -208,8 +216,21 @@ class MutationTx(Body):
         return Immediate(self, self._guarded, self._writer.insert_one, new)
 
     def insert_jobs(self, new: Sequence[NewJob]) -> Answer:
-        """Answer the ids of jobs that commit, or roll back, with this mutation."""
-        return Immediate(self, self._guarded, self._writer.insert, new)
+        """Answer the ids of jobs that commit, or roll back, with this mutation; if one is refused, none is stored."""
+        return Immediate(self, self._guarded, self._insert_all, new)
+
+    def _insert_all(self, new: Sequence[NewJob]) -> list[str]:
+        raw, mark = self._connection.raw, self._writer.mark()
+        raw.execute(_NEST)
+        try:
+            ids = self._writer.insert(new)
+        except ActorSchedulerError:
+            raw.execute(_ROLLBACK_NESTED)
+            raw.execute(_UNNEST)
+            self._writer.rewind(mark)
+            raise
+        raw.execute(_UNNEST)
+        return ids
 
     def cancel_job(self, which: CancelJob) -> Answer:
         """Answer whether the job will never start. The running job itself has started: False, and no harm."""

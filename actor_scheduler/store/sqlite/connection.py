@@ -13,7 +13,7 @@ from actor_scheduler import codec
 from actor_scheduler.clock import monotonic_us
 from actor_scheduler.errors import InvalidArgs, StoreUnavailable
 from actor_scheduler.store.sqlite.fence import Fence, ours
-from actor_scheduler.store.sqlite.schema import make_view
+from actor_scheduler.store.sqlite.schema import check_ours, make_view
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,7 @@ def connect_writer(path: Path, synchronous: str) -> sqlite3.Connection:
         timeout=_BUSY_MS / 1000,
     )
     try:
+        check_ours(raw)  # before WAL mode is set: another program's file stays as it is
         mode = raw.execute(ours("PRAGMA journal_mode = WAL")).fetchone()[0]
         if mode != "wal":
             msg = (
@@ -137,6 +138,9 @@ def prepare_file(path: Path, *, create: bool) -> None:
         if not stat.S_ISREG(mode):
             msg = f"{path} is not a regular file"
             raise StoreUnavailable(msg)
+    if path.stat().st_nlink > 1:
+        msg = f"{path} has a second name (a hard link): each name would get a log of its own, and the file would break"
+        raise StoreUnavailable(msg)
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
         msg = f"{path} and its folder must be writable: SQLite keeps its -wal and -shm files beside it"
         raise StoreUnavailable(msg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler import codec
@@ -13,7 +15,6 @@ from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.times import to_datetime
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
 _COLUMNS: Final = (
@@ -27,18 +28,19 @@ _WINDOW: Final = ours(
     " AND (fire_at_us, seq) > (?, ?) ORDER BY fire_at_us, seq LIMIT ?",
 )
 _DUE_COLUMNS: Final = "seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id"
-_DUE: Final = ours(f"SELECT {_DUE_COLUMNS} FROM main._scheduler_jobs WHERE seq = ? AND state = 'pending'")
 _DUE_MANY: Final = ours(
     f"SELECT {_DUE_COLUMNS} FROM main._scheduler_jobs"
     " WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending'",
 )
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def get(raw: sqlite3.Connection, job_id: str) -> Job | None:
     """Return the job with this id, or None."""
     parsed = parse_id(job_id)
-    row = raw.execute(_GET, (parsed[0],)).fetchone() if parsed else None
-    return _job(row) if parsed and row is not None and row[1] == parsed[1] else None
+    rows = _read(raw, _GET, (parsed[0],)) if parsed else []
+    return _job(rows[0]) if parsed and rows and rows[0][1] == parsed[1] else None
 
 
 def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: int) -> Page[Job]:
@@ -57,7 +59,7 @@ def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: i
         where.append("seq < ?")
         values.append(int(cursor))
     sql = f"SELECT {_COLUMNS} FROM main._scheduler_jobs{_clause(where)} ORDER BY seq DESC LIMIT ?"
-    rows = raw.execute(ours(sql), (*values, limit + 1)).fetchall()
+    rows = _read(raw, ours(sql), (*values, limit + 1))
     more = len(rows) > limit
     return Page([_job(row) for row in rows[:limit]], str(rows[limit - 1][0]) if more else None)
 
@@ -73,12 +75,6 @@ def count(raw: sqlite3.Connection, which: JobFilter) -> int:
 def window(raw: sqlite3.Connection, queue: str, after: Entry, limit: int) -> list[Entry]:
     """Return a queue's next pending entries after `after`, in order. Through the partial index: O(limit)."""
     return [Entry(*row) for row in raw.execute(_WINDOW, (queue, *after, limit))]
-
-
-def due(raw: sqlite3.Connection, seq: int, now_us: int) -> DueJob | None:
-    """Return what the next attempt of a pending job needs; None when it is not pending any more."""
-    row = raw.execute(_DUE, (seq,)).fetchone()
-    return _due_job(row, now_us) if row is not None else None
 
 
 def due_many(raw: sqlite3.Connection, seqs: Sequence[int], now_us: int) -> dict[int, DueJob]:
@@ -123,6 +119,32 @@ def _value(data: bytes | None) -> Any:
         return None
 
 
+def _moment(moment_us: int) -> datetime:
+    """Return a moment of a row; one that was damaged beyond every calendar becomes the nearest there is."""
+    try:
+        return to_datetime(moment_us)
+    except OverflowError:
+        return _LAST if moment_us > 0 else _FIRST
+
+
+def _read(raw: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement, also when a text in them is damaged."""
+    try:
+        return raw.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    raw.text_factory = _lossy
+    try:
+        return raw.execute(sql, values).fetchall()
+    finally:
+        raw.text_factory = str
+
+
+def _lossy(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
+
+
 def _job(row: tuple[Any, ...]) -> Job:
     job_id = format_id(row[0], row[1])
     args, args_error = {}, None
@@ -143,10 +165,10 @@ def _job(row: tuple[Any, ...]) -> Job:
         key=row[6],
         idempotency_key=row[7],
         attempt=row[8],
-        scheduled_at=to_datetime(row[9]),
-        created_at=to_datetime(row[10]),
-        started_at=to_datetime(started_at_us) if started_at_us is not None else None,
-        completed_at=to_datetime(completed_at_us) if completed_at_us is not None else None,
+        scheduled_at=_moment(row[9]),
+        created_at=_moment(row[10]),
+        started_at=_moment(started_at_us) if started_at_us is not None else None,
+        completed_at=_moment(completed_at_us) if completed_at_us is not None else None,
         cause=row[13],
         error=row[14],
         error_code=row[15],

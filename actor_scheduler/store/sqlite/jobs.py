@@ -57,6 +57,10 @@ _SUCCEED_MUTATION = ours(
 _COMPLETED = ours(
     "SELECT 1 FROM main._scheduler_jobs WHERE seq = ? AND attempt = ? AND boot = ? AND completed_at_us = ?"
 )
+_FAIL_UNREAD = ours(
+    "UPDATE main._scheduler_jobs SET state = 'failed', completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
+    " error_data = ?, traceback = ? WHERE seq = ? AND state = 'pending'"
+)
 _COMPLETE_MUTATION = ours(
     "UPDATE main._scheduler_jobs SET state = ?, completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
     " error_data = ?, traceback = ?, result = ?, result_truncated = ?, attempt = ?, started_at_us = ?, boot = ?"
@@ -278,6 +282,12 @@ class JobWriter:
             self.effects.ended.append(job.seq)
         reach("mutation.completion_written")
         return stood
+
+    def fail_pending(self, seq: int, failure: Failed) -> None:
+        """Record that a pending job failed, without looking at what stands in its row: it may be damaged."""
+        values = (self.now_us, failure.cause, failure.error, failure.code, failure.data, failure.traceback, seq)
+        if self._raw.execute(_FAIL_UNREAD, values).rowcount:
+            self.effects.ended.append(seq)
 
     # ------------------------------------------------------------ live mutations with an idempotency key
 

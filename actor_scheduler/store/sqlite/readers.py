@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.clock import monotonic_us
-from actor_scheduler.errors import StoreUnavailable
+from actor_scheduler.errors import StoreUnavailable, bearable
 from actor_scheduler.store.sqlite.body import Body
 from actor_scheduler.store.sqlite.connection import Connection, connect_reader, equip_reader
 from actor_scheduler.store.sqlite.drive import NoLoop, drive, no_loop
@@ -57,6 +57,10 @@ class Reader:
             connection.raw.execute(_PIN).fetchone()
             with no_loop(self._stub):
                 return drive(body(snapshot), snapshot, context, self._stub)
+        except Exception:
+            raise
+        except BaseException as error:  # SystemExit of a function must not stop the caller's loop
+            raise bearable(error) from error
         finally:
             connection.deadline_us = None
             snapshot.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from actor_scheduler.model import ACTIONS, MUTATIONS
 from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ _UNCLAIM: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL"
     " WHERE seq = ? AND state = 'in_progress' AND boot = ?",
 )
+_QUEUES: Final = ours(
+    "WITH RECURSIVE queues(name) AS (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' UNION ALL"
+    " SELECT (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' AND queue > name) FROM queues"
+    " WHERE name IS NOT NULL) SELECT name FROM queues WHERE name IS NOT NULL"
+)
+_TO_DEFAULT: Final = ours(
+    f"UPDATE main._scheduler_jobs SET queue = iif(kind = 'mutation', '{MUTATIONS}', '{ACTIONS}')"
+    " WHERE state = 'pending' AND queue = ?"
+)
 _INTERRUPTED: Final = (
     "the process ended while this action was running; actions start at most once, so it was not run again"
 )
@@ -37,6 +47,9 @@ def begin_boot(raw: sqlite3.Connection, now_us: int) -> tuple[int, int, int]:
     try:
         boot: int = raw.execute(_EPOCH).fetchone()[0] + 1
         raw.execute(_SET_EPOCH, (boot,))
+        # A job in a queue that nobody serves would never start: it goes to the default one of its kind.
+        unserved = [(name,) for (name,) in raw.execute(_QUEUES) if name not in (MUTATIONS, ACTIONS)]
+        raw.executemany(_TO_DEFAULT, unserved)
         interrupted = raw.execute(_ORPHANS, (now_us, _INTERRUPTED, boot)).rowcount
         next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
         raw.execute(ours("COMMIT"))

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from actor_scheduler.errors import SchemaError
-from actor_scheduler.store.sqlite.fence import SYSTEM_VIEW, ours
+from actor_scheduler.store.sqlite.fence import INNER_VIEW, SYSTEM_VIEW, ours
 
 if TYPE_CHECKING:
     import sqlite3
@@ -81,7 +81,7 @@ STEPS: Final = (_STEP_1,)
 VERSION: Final = len(STEPS)
 
 # A temporary view, made on each of our connections: views of the file itself may not use functions of ours.
-_VIEW: Final = f"""CREATE TEMP VIEW IF NOT EXISTS {SYSTEM_VIEW} AS SELECT
+_INNER_VIEW: Final = f"""CREATE TEMP VIEW IF NOT EXISTS {INNER_VIEW} AS SELECT
     printf('%016x%016x', seq, nonce) AS id, path AS name, kind, state, msgpack_to_json(args) AS args,
     scheduled_at_us AS scheduled_time_us, completed_at_us AS completed_time_us, started_at_us AS started_time_us,
     created_at_us AS created_time_us, fire_at_us, attempt, key, cause, error, error_code,
@@ -91,7 +91,9 @@ _VIEW: Final = f"""CREATE TEMP VIEW IF NOT EXISTS {SYSTEM_VIEW} AS SELECT
 
 def make_view(connection: sqlite3.Connection) -> None:
     """Make `_scheduled_functions` readable on this connection."""
-    connection.execute(ours(_VIEW))
+    # Without our secret comment: the text of a view can be read.
+    connection.execute(_INNER_VIEW)
+    connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {SYSTEM_VIEW} AS SELECT * FROM temp.{INNER_VIEW}")
 
 
 def migrate(connection: sqlite3.Connection, now_us: int) -> None:
@@ -99,14 +101,14 @@ def migrate(connection: sqlite3.Connection, now_us: int) -> None:
 
     Raises SchemaError for a file of a newer release or of another program; the file is then untouched.
     """
-    version = _version(connection)
+    version = check_ours(connection)
     if version == VERSION:
         return
     connection.execute(ours("BEGIN IMMEDIATE"))
     try:
         for step in STEPS[version:]:
             for statement in step:
-                connection.execute(ours(statement))
+                connection.execute(statement)  # without our secret comment: its text is kept in the file
         if version == 0:
             connection.executemany(
                 ours("INSERT INTO main._scheduler_meta (name, value) VALUES (?, ?)"),
@@ -121,7 +123,7 @@ def migrate(connection: sqlite3.Connection, now_us: int) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def check_ours(connection: sqlite3.Connection) -> int:
     """Return the file's schema version, 0 for one that has none of ours. Raises SchemaError when it is not for us."""
     version: int = connection.execute(ours("PRAGMA user_version")).fetchone()[0]
     application: int = connection.execute(ours("PRAGMA application_id")).fetchone()[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ActorSchedulerError, NotStarted, StoreUnavailable
+from actor_scheduler.errors import ActorSchedulerError, StoreUnavailable
 from actor_scheduler.ids import NonceSource, SystemNonces
 from actor_scheduler.store.base import Host, QueryBody, Refill, Refused, TurnResult, Unit
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
@@ -54,7 +54,7 @@ class SqliteStore:
         nonces: NonceSource | None = None,
         make_db: Callable[[Callable[[], sqlite3.Connection]], Db] = ThreadDb,
     ) -> None:
-        self.path: Final = Path(path)
+        self.path: Final = Path(path).resolve()  # a symbolic link and its target are one file, with one lock
         self._host = host
         self._clock = clock
         self._schema = schema
@@ -85,7 +85,7 @@ class SqliteStore:
         try:
             advise(self.path)
             self._identity = FileIdentity(self.path)
-            await self._connect()
+            await self._connect(self._connect_first)
             assert self._db is not None
             await self._db.run(self._boot)
         except sqlite3.Error as error:
@@ -97,8 +97,8 @@ class SqliteStore:
             raise
         reach("boot.ready")
 
-    async def _connect(self) -> None:
-        self._db = self._make_db(partial(connect_writer, self.path, self._synchronous))
+    async def _connect(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        self._db = self._make_db(connector)
         try:
             raw = await self._db.connect()
         except BaseException:
@@ -107,15 +107,29 @@ class SqliteStore:
         self._connection = Connection(raw)
         reach("boot.connected")
 
-    def _boot(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        migrate(connection.raw, self._clock.now_us())
-        make_view(connection.raw)
-        applied = apply_steps(connection.raw, connection.fence, self._schema, self._clock.now_us())
+    def _connect_again(self) -> sqlite3.Connection:
+        return connect_writer(self.path, self._synchronous)
+
+    def _connect_first(self) -> sqlite3.Connection:
+        """Bring the file up to date on a connection of its own, then open the writer's.
+
+        A statement that a schema step has prepared can so never be found by a mutation with the same text.
+        """
+        first = Connection(self._connect_again())
+        try:
+            migrate(first.raw, self._clock.now_us())
+            applied = apply_steps(first.raw, first.fence, self._schema, self._clock.now_us())
+        finally:
+            first.raw.close()
         if applied:
             log.info("applied %d schema step(s) to %s", applied, self.path)
         reach("boot.migrated")
+        return self._connect_again()
+
+    def _boot(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        make_view(connection.raw)
         self.boot, next_seq, interrupted = begin_boot(connection.raw, self._clock.now_us())
         if interrupted:
             log.warning("%d action(s) were running when the process ended; they are failed: interrupted", interrupted)
@@ -142,7 +156,7 @@ class SqliteStore:
         assert self._identity is not None
         self._identity.check()
         try:
-            await self._connect()
+            await self._connect(self._connect_again)
             assert self._db is not None
             await self._db.run(partial(self._recover, frozenset(running)))
         except sqlite3.Error as error:
@@ -217,8 +231,8 @@ class SqliteStore:
     async def query(self, body: QueryBody, limit_us: int | None = None) -> Any:
         """Run a query's body in one read snapshot, beside the writer."""
         if self._db is None:
-            msg = "the database is not open"
-            raise NotStarted(msg)
+            msg = "the database is being reopened; nothing was read, try again"
+            raise StoreUnavailable(msg)
         return await self._readers.query(body, self._clock.now_us(), limit_us)
 
 

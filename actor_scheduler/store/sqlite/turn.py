@@ -12,6 +12,7 @@ import itertools
 import logging
 import sqlite3
 from contextvars import copy_context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from actor_scheduler.clock import Clock, monotonic_us
@@ -22,6 +23,7 @@ from actor_scheduler.errors import (
     OutcomeUnknown,
     StoreUnavailable,
     TransactionLost,
+    said,
 )
 from actor_scheduler.limits import TURN_US_MAX
 from actor_scheduler.model import ACTIONS, DueJob, Outcome, Succeeded
@@ -46,7 +48,14 @@ from actor_scheduler.store.base import (
 from actor_scheduler.store.sqlite import job_rows
 from actor_scheduler.store.sqlite.body import MutationTx
 from actor_scheduler.store.sqlite.drive import NoLoop, drive, no_loop
-from actor_scheduler.store.sqlite.faults import StoreFault, code_of, describe, is_store_fault, transaction_lost
+from actor_scheduler.store.sqlite.faults import (
+    StoreFault,
+    code_of,
+    describe,
+    for_caller,
+    is_store_fault,
+    transaction_lost,
+)
 from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
@@ -72,7 +81,7 @@ class Definite(Exception):
     """A batch was rolled back whole. `at` is the unit that is to blame, None when only the commit knows."""
 
     def __init__(self, error: Exception, at: int | None) -> None:
-        super().__init__(str(error))
+        super().__init__(said(error))
         self.error = error
         self.at = at
 
@@ -88,8 +97,6 @@ class TurnRunner:
         self._clock = clock
         self._stub = NoLoop()
         self._due: dict[int, DueJob | None] = {}  # bodies read in the open transaction
-        self.unit_began_us: int | None = None  # monotonic; read by the loop to notice a body that never returns
-        self.unit_limit_us: int | None = None
 
     def run(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
         """Run a turn and return its replies. Never raises: what can't be said of one unit is `broken`."""
@@ -100,30 +107,34 @@ class TurnRunner:
             while waiting:
                 batch = waiting.pop()
                 try:
-                    replies, effects = self._attempt(batch, began_us)
-                except Definite as definite:
-                    if len(batch) > 1:
-                        waiting.extend(reversed(_split(batch, definite.at)))
-                        continue
-                    replies, effects = self._blame(batch[0], definite.error)
-                except StoreFault as fault:
-                    _stop(result, [batch, *reversed(waiting)], fault)
-                    break
+                    replies, effects = self._answer(batch, waiting, began_us)
                 except OutcomeUnknown as unknown:
                     result.replies.extend(Unknown(unknown) for _ in batch)
                     _stop(result, waiting[::-1], unknown)
                     break
-                except Exception as bug:
-                    log.exception("a turn failed in the scheduler itself; it was rolled back")
-                    _stop(result, [batch, *reversed(waiting)], bug)
+                except Exception as fault:
+                    if not isinstance(fault, StoreFault):
+                        log.exception("a turn failed in the scheduler itself; it was rolled back")
+                    _stop(result, [batch, *reversed(waiting)], fault)
                     break
                 result.replies.extend(replies)
                 _merge(result.effects, effects)
-                if len(replies) < len(batch) or (waiting and monotonic_us() - began_us > TURN_US_MAX):
-                    break  # out of time: what was not begun goes into the next turn
+                out_of_time = len(replies) < len(batch) or monotonic_us() - began_us > TURN_US_MAX
+                if replies and out_of_time:  # without replies the batch was split, and its parts are in line
+                    break  # what was not begun goes into the next turn
             if result.broken is None:
                 self._refill(result, refills)
         return result
+
+    def _answer(self, batch: list[Unit], waiting: list[list[Unit]], began_us: int) -> tuple[list[Reply], Effects]:
+        """Commit a batch; or split it, put its parts in line, and answer nothing yet; or blame the one unit in it."""
+        try:
+            return self._attempt(batch, began_us)
+        except Definite as definite:
+            if len(batch) == 1:
+                return self._blame(batch[0], definite.error)
+            waiting.extend(reversed(_split(batch, definite.at)))
+            return [], Effects()
 
     # ------------------------------------------------------------ one transaction
 
@@ -156,12 +167,16 @@ class TurnRunner:
         except sqlite3.Error as error:  # of a statement of ours
             lost = not raw.in_transaction
             self._roll_back()
-            if is_store_fault(error) or not lost:
+            if is_store_fault(error):
                 raise StoreFault(error) from error
-            raise Definite(transaction_lost(error), len(replies)) from error
-        except BaseException:
+            # What one caller gave us can't be bound, or what stands in one row can't be read: which one, halving finds.
+            raise Definite(transaction_lost(error) if lost else for_caller(error, ""), None) from error
+        except StoreFault:
             self._roll_back()
             raise
+        except Exception as error:  # the same, when Python finds it first: an integer over 64 bits, a lone surrogate
+            self._roll_back()
+            raise Definite(error, None) from error
         self._commit()
         return replies, self._writer.committed()
 
@@ -186,20 +201,25 @@ class TurnRunner:
                 log.warning("rollback failed, the store is reopened: %s", describe(error))
 
     def _blame(self, unit: Unit, error: Exception) -> tuple[list[Reply], Effects]:
-        """Answer for the one unit that can't commit: a due mutation is recorded as failed, anything else is refused."""
-        if isinstance(unit, RunDue) and not isinstance(error, StoreUnavailable):
-            try:
-                self._raw.execute(_BEGIN)
-                self._writer.begin(self._clock.now_us())
-                job = job_rows.due(self._raw, unit.entry.seq, self._writer.now_us)
-                if job is not None:
-                    self._writer.complete_mutation(job, self._host.failure(error), self._clock.now_us())
-                self._commit()
-                return [Done()], self._writer.committed()
-            except (sqlite3.Error, Definite) as again:
-                self._roll_back()
-                log.warning("the failure of job %s could not be recorded: %s", unit.entry.seq, again)
-        return [Refused(error)], Effects()
+        """Answer for the one unit that can't commit: a job is recorded as failed, anything else is refused.
+
+        A fault of the store is nobody's failure: the job waits.  Raises OutcomeUnknown when the record's commit does.
+        """
+        if isinstance(error, StoreUnavailable) or not isinstance(unit, RunDue | CompleteJob):
+            return [Refused(error)], Effects()
+        failure = self._host.failure(error)
+        try:
+            self._raw.execute(_BEGIN)
+            self._writer.begin(self._clock.now_us())
+            if isinstance(unit, RunDue):
+                self._writer.fail_pending(unit.entry.seq, failure)
+            else:
+                self._writer.complete_actions([replace(unit, outcome=failure)])
+            self._commit()
+        except (sqlite3.Error, Definite) as again:
+            self._roll_back()
+            return [Refused(StoreUnavailable(f"a failure could not be recorded: {again}"))], Effects()
+        return [Done()], self._writer.committed()
 
     # ------------------------------------------------------------ units
 
@@ -248,7 +268,9 @@ class TurnRunner:
         due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
         if not self._writer.claim(due.values()):
             raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
-        replies.extend(Done(Claimed(job)) if (job := due.get(unit.entry.seq)) is not None else Done() for unit in run)
+        for unit in run:
+            job = due.pop(unit.entry.seq, None)  # an entry that stands twice is one claim
+            replies.append(Done(Claimed(job)) if job is not None else Done())
 
     def _read_due(self, batch: list[Unit], at: int) -> None:
         """Read the bodies of the due mutations from here on; what a unit cancels meanwhile, the writer remembers."""
@@ -284,12 +306,8 @@ class TurnRunner:
             if once is not None:
                 self._writer.record_live(once.key, once.path, once.args, self._host.keep(once.path, value))
 
-        try:
-            return Done(self._drive(unit.body, None, unit.limit_us, unit.context or copy_context(), finish, at))
-        except (Definite, StoreFault):
-            raise
-        except BaseException as error:  # the function's own failure, of any kind, is its caller's answer
-            return Refused(error)
+        value, raised = self._drive(unit.body, None, unit.limit_us, unit.context or copy_context(), finish, at)
+        return Refused(raised) if raised is not None else Done(value)
 
     def _run_due(self, unit: RunDue, at: int) -> Reply:
         """Run a due mutation: its writes and its completion are one savepoint."""
@@ -299,16 +317,18 @@ class TurnRunner:
             return Done()  # canceled by a unit before this one
         try:
             body, limit_us = self._host.mutation(job, unit.prepared)
+        except Exception as undispatchable:
+            self._complete(job, self._host.failure(undispatchable))
+            return Done()
 
-            def finish(value: Any) -> None:
-                if not self._complete(job, Succeeded(*self._host.keep(job.path, value))):
-                    msg = "the job's row changed while it ran"
-                    raise TransactionLost(msg)
+        def finish(value: Any) -> None:
+            if not self._complete(job, Succeeded(*self._host.keep(job.path, value))):
+                raise StoreFault(sqlite3.DatabaseError("a due row is not pending: another program writes this file"))
 
-            self._drive(body, job, limit_us, copy_context(), finish, at)
-        except (Definite, StoreFault):
-            raise
-        except BaseException as error:
+        _, error = self._drive(body, job, limit_us, copy_context(), finish, at)
+        if isinstance(error, StoreUnavailable):
+            return Refused(error)  # a full disk is not the job's fault: it waits
+        if error is not None:
             self._complete(job, self._host.failure(error))
             reach("mutation.failure_written")
         return Done()
@@ -317,49 +337,40 @@ class TurnRunner:
         return self._writer.complete_mutation(job, outcome, self._clock.now_us())
 
     def _drive(
-        self,
-        body: Any,
-        job: DueJob | None,
-        limit_us: int | None,
-        context: Context,
-        finish: Any,
-        at: int,
-    ) -> Any:
-        """Drive a mutation's body inside its savepoint and return what it returned.
+        self, body: Any, job: DueJob | None, limit_us: int | None, context: Context, finish: Any, at: int
+    ) -> tuple[Any, BaseException | None]:
+        """Drive a mutation's body inside its savepoint; return what it returned, or what it raised and was undone for.
 
-        Raises what the body raised, once its savepoint is undone; Definite when the transaction is gone with it.
+        Raises Definite when the transaction is gone with it, StoreFault when the file is to blame, and whatever a
+        statement of ours raises: those are the turn's to judge, not the function's failure.
         """
         raw = self._raw
         tx = MutationTx(self._connection, self._writer, self._writer.now_us, job.seq if job is not None else None)
         mark = self._writer.mark()
         raw.execute(_SAVE)
         reach("mutation.savepoint")
-        self.unit_limit_us = limit_us
-        self.unit_began_us = monotonic_us()
-        self._connection.deadline_us = None if limit_us is None else self.unit_began_us + limit_us
+        self._connection.deadline_us = None if limit_us is None else monotonic_us() + limit_us
         try:
             value = drive(body(tx), tx, context, self._stub)
-            reach("mutation.body_done")
-            finish(value)
-        except BaseException as error:
+        except StoreFault:
+            raise
+        except BaseException as error:  # whatever a function raises is its own failure
             self._connection.deadline_us = None
-            if isinstance(error, StoreFault):
-                raise
             if not raw.in_transaction:
-                cause = error if isinstance(error, Exception) else TransactionLost(str(error))
-                raise Definite(cause, at) from error
+                raise Definite(error if isinstance(error, Exception) else TransactionLost(said(error)), at) from error
             raw.execute(_BACK)
             raw.execute(_RELEASE)
             self._writer.rewind(mark)
             reach("mutation.failed_rolled_back")
-            raise
+            return None, error
         finally:
             tx.end()
             self._connection.deadline_us = None
-            self.unit_began_us = None
+        reach("mutation.body_done")
+        finish(value)
         raw.execute(_RELEASE)
         reach("mutation.released")
-        return value
+        return value, None
 
     # ------------------------------------------------------------ after the units
 
