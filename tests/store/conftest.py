@@ -70,10 +70,6 @@ class Child:
         self._process.stdin.write(b"\n")
         await self._process.stdin.drain()
 
-    async def ended(self) -> int:
-        """Return the exit code, once the child has ended."""
-        return await self._process.wait()
-
     def kill(self) -> None:
         """End the child as kill -9 does."""
         self._process.send_signal(signal.SIGKILL)
@@ -96,4 +92,6 @@ async def spawn() -> AsyncIterator[Callable[..., Awaitable[Child]]]:
     for process in processes:
         if process.returncode is None:
             process.kill()
+        assert process.stdin is not None
+        process.stdin.close()  # also ends what the process forked
         await process.communicate()
