@@ -80,12 +80,7 @@ def audit(seen: Evidence) -> list[Line]:
         Line("canceled, yet charged", len(charged_canceled), 0),
         Line("told wrongly", len(misled), 0, "canceled or not, against what the customer was told"),
         Line("in the books (cents)", booked, moved),
-        Line(
-            "at the gateway (cents)",
-            moved,
-            booked,
-            f"{attempts:,} attempts: {errors} failed, {cut_off} cut off by a kill",
-        ),
+        Line("at the gateway (cents)", moved, booked, tries),
         Line("books differ", len(differing), 0, "orders, between books and gateway"),
         Line("reminders written", sum(row["reminders"] for row in books.values()), len(paid)),
         Line("reminded wrongly", len(wrongly_reminded), 0, "paid and not reminded once, or reminded and not paid"),
