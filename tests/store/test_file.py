@@ -177,7 +177,6 @@ async def test_each_database_has_an_identity_of_its_own_and_counts_its_boots(
     assert [meta["boot_epoch"] for meta in seen] == [1, 2, 1]
 
 
-@pytest.mark.xfail(reason="WAL mode is set before the file is looked at")
 async def test_a_refused_file_is_untouched(open_bench: Any, db: Path) -> None:
     """Not a byte of another program's file is changed by an app that was pointed at it by mistake."""
     make_file(db, "PRAGMA application_id = 7", "CREATE TABLE theirs (x)")
