@@ -147,6 +147,8 @@ def _reported(view: View) -> Iterator[Violation]:
         if ask.do not in ("get", "wait"):
             continue
         row = view.row_by_id.get(ask.target or "")
+        if any(answer.value == "InvalidArgs" for answer in view.history.answers.get(op, ())):
+            yield Violation(Rule.LOST, ask.target or "", "was not found")
         for state in view.history.acks(op):
             if row is None or state is None:  # only acknowledged ids are looked up
                 yield Violation(Rule.LOST, ask.target or "", f"was seen as {state}")

@@ -21,6 +21,11 @@ _TurnRunner: Final = turn.TurnRunner
 _EARLY_US: Final = 10_000_000
 
 
+def _put(owner: Any, name: str, wrong: Any) -> None:
+    assert hasattr(owner, name), f"{owner} has no {name} any more: the bug must be planted elsewhere"
+    setattr(owner, name, wrong)
+
+
 def _second_transaction() -> None:
     """A mutation's effects commit first, its completion in a transaction of its own."""
     drive = _TurnRunner._drive
@@ -34,7 +39,7 @@ def _second_transaction() -> None:
         finish(value)
         return value
 
-    _TurnRunner._drive = two_steps  # type: ignore[method-assign]
+    _put(_TurnRunner, "_drive", two_steps)
 
 
 def _reply_before_commit() -> None:
@@ -43,6 +48,7 @@ def _reply_before_commit() -> None:
 
     def commit_before(self: Any, batch: Any, began_us: int) -> Any:
         if self._raw.in_transaction:
+            reach("turn.before_begin")  # everything of the turn before is answered, nothing of it is durable
             self._raw.execute(ours("COMMIT"))
         return attempt(self, batch, began_us)
 
@@ -51,33 +57,41 @@ def _reply_before_commit() -> None:
         reach("turn.before_commit")
         reach("turn.committed")
 
-    _TurnRunner._attempt = commit_before  # type: ignore[method-assign]
-    _TurnRunner._commit = commit_later  # type: ignore[method-assign]
+    _put(_TurnRunner, "_attempt", commit_before)
+    _put(_TurnRunner, "_commit", commit_later)
 
 
 def _actions_run_again() -> None:
     """A boot makes the actions pending again that another boot left in progress."""
-    recovery._ORPHANS = ours(  # type: ignore[misc]
-        "UPDATE main._scheduler_jobs SET state = 'pending', started_at_us = NULL, boot = NULL,"
-        " attempt = attempt - 1 + 0 * length(?) * length(?) WHERE state = 'in_progress' AND boot <> ?"
+    _put(
+        recovery,
+        "_ORPHANS",
+        ours(
+            "UPDATE main._scheduler_jobs SET state = 'pending', started_at_us = NULL, boot = NULL,"
+            " attempt = attempt - 1 + 0 * length(?) * length(?) WHERE state = 'in_progress' AND boot <> ?"
+        ),
     )
 
 
 def _actions_forgotten() -> None:
     """A boot leaves the actions of other boots in progress for ever."""
-    recovery._ORPHANS = ours(  # type: ignore[misc]
-        "UPDATE main._scheduler_jobs SET completed_at_us = ?, error = ? WHERE state = 'in_progress' AND boot = -?"
+    _put(
+        recovery,
+        "_ORPHANS",
+        ours(
+            "UPDATE main._scheduler_jobs SET completed_at_us = ?, error = ? WHERE state = 'in_progress' AND boot = -?"
+        ),
     )
 
 
 def _numbers_reused() -> None:
     """A boot gives out the sequence numbers again of jobs that were rolled back."""
-    recovery._RESERVED = ours("SELECT 0 * length(value) FROM main._scheduler_meta WHERE name = 'seq_reserved'")  # type: ignore[misc]
+    _put(recovery, "_RESERVED", ours("SELECT 0 * length(value) FROM main._scheduler_meta WHERE name = 'seq_reserved'"))
 
 
 def _half_rollback() -> None:
     """A mutation that failed is not rolled back, only recorded as failed."""
-    turn._BACK = ours("SELECT 1")  # type: ignore[misc]
+    _put(turn, "_BACK", ours("SELECT 1"))
 
 
 def _cancel_in_memory() -> None:
@@ -87,7 +101,7 @@ def _cancel_in_memory() -> None:
         gone: list[Any] = self.effects.gone
         gone.append((queue, Entry(fire_at_us, seq)))
 
-    JobWriter._cancel_pending = forget  # type: ignore[method-assign]
+    _put(JobWriter, "_cancel_pending", forget)
 
 
 def _resends_forgotten() -> None:
@@ -97,7 +111,7 @@ def _resends_forgotten() -> None:
     def plain(self: Any, job: Any) -> str:
         return insert_one(self, replace(job, idempotency_key=None))
 
-    JobWriter.insert_one = plain  # type: ignore[method-assign]
+    _put(JobWriter, "insert_one", plain)
 
 
 def _clock_ahead() -> None:
@@ -111,8 +125,8 @@ def _clock_ahead() -> None:
         when_us = earliest_us(self, room)
         return None if when_us is None else when_us - _EARLY_US
 
-    JobIndex.take_due = early  # type: ignore[method-assign]
-    JobIndex.earliest_us = sooner  # type: ignore[method-assign]
+    _put(JobIndex, "take_due", early)
+    _put(JobIndex, "earliest_us", sooner)
 
 
 def _batch_in_pieces() -> None:
@@ -140,7 +154,7 @@ def _batch_in_pieces() -> None:
         ]
         return result
 
-    _TurnRunner.run = in_pieces  # type: ignore[method-assign]
+    _put(_TurnRunner, "run", in_pieces)
 
 
 def _joined(replies: list[Any]) -> Any:

@@ -173,6 +173,7 @@ _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
     ("acknowledged job of a batch gone", Rule.LOST, _forget("many-1")),
     ("acknowledged live mutation gone", Rule.LOST, _no_effect("writer+m")),
     ("acknowledged job not found", Rule.LOST, _answered("look", Answer("ack", None))),
+    ("acknowledged job not known", Rule.LOST, _answered("look", Answer("refused", "InvalidArgs"))),
     ("pending at the end", Rule.UNFINISHED, lambda story: story.change("killed", state="pending")),
     ("in progress at the end", Rule.UNFINISHED, lambda story: story.change("killed", state="in_progress")),
     ("refused job exists", Rule.REFUSED_EXISTS, _with_row(_row(50, "no", key="k"))),

@@ -33,7 +33,7 @@ _HUNTS = {
     "second_transaction": _hunt(
         Rule.DOUBLED, Rule.SPLIT, at="mutation.completion_written", after=(1, 2, 3, 4, 5, 6, 7, 8)
     ),
-    "reply_before_commit": _hunt(Rule.LOST, at="turn.before_begin", after=(3, 5, 7, 9, 11)),
+    "reply_before_commit": _hunt(Rule.LOST, at="turn.before_begin", after=(4, 6, 8, 10, 12)),
     "actions_run_again": _hunt(Rule.STARTED_TWICE, at="action.body_done", after=(1, 2, 3, 4, 5, 6)),
     "actions_forgotten": _hunt(Rule.UNFINISHED, at="action.body_done", after=(1, 2, 3), to_the_end=True),
     "numbers_reused": _hunt(
@@ -56,7 +56,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 def _found(hunt: Hunt, planted: str | None, folder: Path, nursery: Nursery) -> set[Rule]:
-    honest = replace(first_plan(folder, 2), only=hunt.only, workers=hunt.workers)
+    honest = replace(first_plan(folder, 2), only=hunt.only, workers=hunt.workers, calls=10)
     wrong = replace(honest, planted=planted)
     last = replace(wrong, finish_within_s=_GIVE_UP_SECONDS) if planted and hunt.to_the_end else honest
     report = run_series([Kill(point, after) for point, after in hunt.kills], wrong, nursery, last=last)
