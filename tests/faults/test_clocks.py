@@ -49,9 +49,7 @@ class Runs:
 
 async def ring_everything(rig: Rig) -> None:
     """Ring every armed timer, however early, as a coarse or impatient event loop would."""
-    for key, callback in list(rig.clock._timers.items()):
-        del rig.clock._timers[key]
-        callback()
+    rig.clock.ring_early()
     await rig.rest()
 
 
