@@ -1,0 +1,462 @@
+"""Arguments: validated by their type hints when scheduled and when run, stored only if they come back the same."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from typing_extensions import TypedDict
+
+from actor_scheduler.limits import ARGS_BYTES_MAX, DEPTH_MAX
+from runtime import App, Call, InvalidArgs, LimitExceeded, MutationCtx, Namespace
+from runtime.testing import Harness, simulate
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import Start
+
+
+class Color(enum.Enum):
+    """An enum with str values."""
+
+    RED = "red"
+
+
+class Item(BaseModel):
+    """A nested model."""
+
+    name: str
+    price: Decimal = Decimal("1.50")
+
+
+class Order(BaseModel):
+    """A model with models."""
+
+    items: list[Item]
+    color: Color = Color.RED
+    note: str | None = None
+
+
+@dataclass
+class Point:
+    """A dataclass."""
+
+    x: int
+    tags: list[str] = field(default_factory=list)
+
+
+class Options(TypedDict, total=False):
+    """A typed dict."""
+
+    depth: int
+
+
+things: Namespace[Any] = Namespace("things")
+
+
+@things.mutation
+async def echo(
+    ctx: MutationCtx,
+    *,
+    order: Order | None = None,
+    point: Point | None = None,
+    options: Options | None = None,
+    at: datetime | None = None,
+    day: date | None = None,
+    span: timedelta | None = None,
+    amount: Decimal | None = None,
+    uid: UUID | None = None,
+    path: Path | None = None,
+    color: Color | None = None,
+    level: Literal["low", "high"] | None = None,
+    ids: set[int] | None = None,
+    pair: tuple[int, str] | None = None,
+    raw: bytes | None = None,
+    small: Annotated[int, Field(ge=0, le=9)] | None = None,
+) -> str:
+    """Say what arrived, with its types."""
+    given = {name: value for name, value in locals().items() if name != "ctx" and value is not None}
+    return repr(sorted(given.items()))
+
+
+VALUES = [
+    {"order": Order(items=[Item(name="a"), Item(name="b", price=Decimal("2.10"))], note="n")},
+    {"point": Point(1, ["x"])},
+    {"options": {"depth": 3}},
+    {"at": datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)},
+    {"at": datetime(2026, 1, 1, 12, 30)},
+    {"day": date(2026, 2, 28)},
+    {"span": timedelta(days=1, microseconds=1)},
+    {"amount": Decimal("1.10")},
+    {"uid": UUID(int=7)},
+    {"path": Path("a/b")},
+    {"color": Color.RED},
+    {"level": "low"},
+    {"ids": {3, 1}},
+    {"pair": (1, "a")},
+    {"raw": b"\x00\xff"},
+    {"small": 9},
+]
+
+
+@pytest.mark.parametrize("args", VALUES, ids=lambda args: next(iter(args)))
+async def test_a_scheduled_call_gets_what_a_live_call_gets(start: Start, args: dict[str, Any]) -> None:
+    """Every type pydantic knows must arrive in a scheduled run exactly as it arrives in a live call."""
+    h = await start(things)
+    live = await h.call("things:echo", args)
+    job_id = await h.scheduler.run_after(1, "things:echo", args)
+    await h.advance(1)
+    job = await h.scheduler.get(job_id)
+    assert job is not None
+    assert (job.error, job.result) == (None, live)
+
+
+async def test_values_that_pydantic_converts_are_stored_converted(start: Start) -> None:
+    """What a JSON client sends must arrive as the declared type, scheduled or not."""
+    h = await start(things)
+    args = {"at": "2026-01-01T12:30:00Z", "amount": "1.10", "small": "9", "order": {"items": [{"name": "a"}]}}
+    live = await h.call("things:echo", args)
+    assert "datetime.datetime(2026, 1, 1, 12, 30, tzinfo=" in live
+    await h.scheduler.run_now("things:echo", args)
+    (job,) = await h.settle()
+    assert job.result is not None
+    assert job.result.replace("TzInfo(0)", "TzInfo(UTC)").count("Decimal('1.10')") == 1
+    assert "('small', 9)" in job.result
+
+
+# ------------------------------------------------------------------ wrong arguments
+
+
+WRONG = [
+    ({"small": 10}, r"small.*less than or equal to 9"),
+    ({"small": "x"}, r"small.*valid integer"),
+    ({"order": {"items": [{"nam": "a"}]}}, r"order.*items\.0\.name: Field required"),
+    ({"level": "mid"}, r"level.*'low' or 'high'"),
+    ({"smal": 3}, r"smal: Extra inputs are not permitted"),
+    ({"ctx": 3}, r"ctx: Extra inputs are not permitted"),
+]
+
+
+@pytest.mark.parametrize(("args", "match"), WRONG)
+async def test_wrong_arguments_are_refused_now_and_when_scheduled(
+    start: Start, args: dict[str, Any], match: str
+) -> None:
+    """A wrong argument must be refused, with its name, by every way in, and nothing stored."""
+    h = await start(things)
+    for attempt in (
+        lambda: h.call("things:echo", args),
+        lambda: h.scheduler.run_now("things:echo", args),
+        lambda: h.scheduler.run_after(5, Call("things:echo", args)),
+        lambda: h.scheduler.run_many([Call("things:echo"), Call("things:echo", args)]),
+    ):
+        with pytest.raises(InvalidArgs, match=match) as caught:
+            await attempt()
+        assert str(caught.value).startswith("things:echo: ")
+    assert await h.scheduler.list().count() == 0
+
+
+async def test_all_wrong_arguments_are_told_at_once_but_not_without_end(start: Start) -> None:
+    """Up to five problems are named, the rest counted; the values themselves are not repeated."""
+    h = await start(things)
+    with pytest.raises(InvalidArgs) as caught:
+        await h.call("things:echo", {f"extra{n}": "a secret value" for n in range(9)})
+    text = str(caught.value)
+    assert (text.count("Extra inputs"), "(and 4 more)" in text, "secret" in text) == (5, True, False)
+
+
+async def test_a_missing_argument_is_refused(start: Start) -> None:
+    """An argument without a default must be given."""
+    namespace: Namespace[Any] = Namespace("needs")
+
+    @namespace.mutation
+    async def one(ctx: MutationCtx, *, n: int) -> int:
+        return n
+
+    h = await start(namespace)
+    for work in (h.call("needs:one"), h.call("needs:one", {}), h.call("needs:one", None)):
+        with pytest.raises(InvalidArgs, match="needs:one: n: Field required"):
+            await work
+    with pytest.raises(InvalidArgs, match="n: Field required"):
+        await h.scheduler.run_now("needs:one")
+    with pytest.raises(InvalidArgs, match="n: Field required"):
+        await h.scheduler.run_now(one.bind())  # type: ignore[call-arg]
+    assert await h.call(one, n=2) == 2
+
+
+async def test_positional_arguments_are_named_when_bound(start: Start) -> None:
+    """A typed call may give arguments by position where the function takes them so; doubled or surplus ones raise."""
+    namespace: Namespace[Any] = Namespace("needs")
+
+    @namespace.mutation
+    async def two(ctx: MutationCtx, first: int, second: int = 5) -> list[int]:
+        return [first, second]
+
+    h = await start(namespace)
+    assert await h.call(two, 1) == [1, 5]
+    assert await h.call(two, 1, second=2) == [1, 2]
+    assert two.bind(1, 2) == Call("needs:two", {"first": 1, "second": 2})
+    await h.scheduler.now().call(two, 7, second=8)
+    assert [job.result for job in await h.settle()] == [[7, 8]]
+    with pytest.raises(InvalidArgs, match=r"two got \['first'\] twice"):
+        two.bind(1, first=1)  # type: ignore[misc]
+    with pytest.raises(InvalidArgs, match=r"two takes 2 argument\(s\) after ctx, 3 were given"):
+        two.bind(1, 2, 3)  # type: ignore[call-arg]
+
+
+async def test_a_handler_may_have_arguments_called_like_ours(start: Start) -> None:
+    """`fn`, `key`, `path`… are the app's names too: `.call`, `bind`, `ctx.run_…` must pass them on."""
+    namespace: Namespace[Any] = Namespace("names")
+
+    @namespace.mutation
+    async def all_names(ctx: MutationCtx, *, fn: int, key: int, path: int, args: int, delay: int) -> int:
+        return fn + key + path + args + delay
+
+    @namespace.mutation
+    async def outer(ctx: MutationCtx) -> int:
+        return await ctx.run_mutation(all_names, fn=1, key=2, path=3, args=4, delay=5)
+
+    h = await start(namespace)
+    names = {"fn": 1, "key": 2, "path": 3, "args": 4, "delay": 5}
+    assert await h.app.call(all_names, **names) == 15
+    assert await h.call(outer) == 15
+    await h.scheduler.now(key="k").call(all_names, **names)
+    assert [job.result for job in await h.settle()] == [15]
+
+
+@pytest.mark.parametrize("args", [[1], "x", 3, [("n", 1)], {1, 2}])
+async def test_arguments_by_path_are_a_mapping(start: Start, args: Any) -> None:
+    """Anything but a mapping must be refused with what was expected, not fail somewhere inside."""
+    h = await start(things)
+    with pytest.raises(InvalidArgs):
+        await h.app.call("things:echo", args)
+    with pytest.raises(InvalidArgs, match="arguments are a mapping"):
+        await h.scheduler.run_now("things:echo", args)
+
+
+@pytest.mark.parametrize("what", [None, 7, echo, b"things:echo", ["things:echo"]])
+async def test_the_untyped_way_in_takes_a_path_or_a_bound_call(start: Start, what: Any) -> None:
+    """A function object must be bound first; anything else must be refused, before anything is stored."""
+    h = await start(things)
+    for attempt in (
+        lambda: h.scheduler.run_now(what),
+        lambda: h.scheduler.run_after(1, what),
+        lambda: h.scheduler.run_at(0, what),
+    ):
+        with pytest.raises(InvalidArgs, match=r"give a 'namespace:function' path or fn\.bind\(…\), not"):
+            await attempt()
+    assert await h.scheduler.list().count() == 0
+
+
+# ------------------------------------------------------------------ what would change on the way
+
+
+class Account(BaseModel):
+    """A model with a field that dumps leave out."""
+
+    name: str
+    token: str = Field(default="", exclude=True)
+
+
+class Savings(Account):
+    """A subclass with a field of its own."""
+
+    rate: float = 0.0
+
+
+class Upper(BaseModel):
+    """A model whose validation is not idempotent."""
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def add(cls, name: str) -> str:
+        """Change the value each time."""
+        return name + "!"
+
+
+changing: Namespace[Any] = Namespace("changing")
+
+
+@changing.mutation
+async def login(ctx: MutationCtx, *, password: SecretStr) -> str:
+    """Take a secret."""
+    return password.get_secret_value()
+
+
+@changing.mutation
+async def open_account(ctx: MutationCtx, *, account: Account) -> str:
+    """Take a model."""
+    return repr(account)
+
+
+@changing.mutation
+async def rename(ctx: MutationCtx, *, upper: Upper) -> str:
+    """Take a model that changes."""
+    return upper.name
+
+
+@pytest.mark.parametrize(
+    ("path", "args", "name"),
+    [
+        ("changing:login", {"password": SecretStr("hunter2")}, "password"),
+        ("changing:login", {"password": "hunter2"}, "password"),
+        ("changing:open_account", {"account": Account(name="a", token="t")}, "account"),
+        ("changing:open_account", {"account": Savings(name="a", rate=2.0)}, "account"),
+        ("changing:rename", {"upper": {"name": "a"}}, "upper"),
+    ],
+)
+async def test_what_would_change_between_scheduling_and_running_is_refused(
+    start: Start, path: str, args: dict[str, Any], name: str
+) -> None:
+    """A SecretStr, an excluded field, a subclass, a changing validator: a live call takes them, a scheduled one can't.
+
+    The refusal must name the argument and must not show its value.
+    """
+    h = await start(changing)
+    await h.call(path, args)
+    with pytest.raises(InvalidArgs) as caught:
+        await h.scheduler.run_now(path, args)
+    assert path in str(caught.value)
+    assert name in str(caught.value) or "SecretStr" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert await h.scheduler.list().count() == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (object(), "object"),
+        (lambda: 1, "function"),
+        (1 << 63, r"64.bit"),
+        (float("nan"), "NaN"),
+        (float("inf"), "NaN and infinity"),
+        ({1: 2}, "only str can be a key"),
+        (1j, "complex"),
+        ("\ud800", "can't be stored"),
+        (range(3), "range"),
+        ({"deep": {"in": [object()]}}, "object"),
+    ],
+    ids=repr,
+)
+async def test_what_cannot_be_stored_is_refused_when_scheduled(start: Start, value: Any, match: str) -> None:
+    """A value that has no place in the codec must be refused by the scheduling call, naming path and reason."""
+    namespace: Namespace[Any] = Namespace("any")
+
+    @namespace.mutation
+    async def take(ctx: MutationCtx, *, value: Any) -> None:
+        pass
+
+    h = await start(namespace)
+    with pytest.raises(InvalidArgs, match=match) as caught:
+        await h.scheduler.run_now("any:take", {"value": value})
+    assert "any:take" in str(caught.value)
+    assert await h.scheduler.list().count() == 0
+
+
+def nested(depth: int) -> Any:
+    """Return a list in a list in a list."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+async def test_arguments_have_limits_of_size_and_depth(start: Start) -> None:
+    """One job's arguments must stay under ARGS_BYTES_MAX and DEPTH_MAX; up to them they arrive."""
+    namespace: Namespace[Any] = Namespace("any")
+
+    @namespace.mutation
+    async def take(ctx: MutationCtx, *, value: Any) -> int:
+        return len(value)
+
+    h = await start(namespace)
+    await h.scheduler.run_now("any:take", {"value": b"x" * (ARGS_BYTES_MAX - 100)})
+    await h.scheduler.run_now("any:take", {"value": nested(DEPTH_MAX - 2)})
+    assert [job.result for job in await h.settle()] == [ARGS_BYTES_MAX - 100, 1]
+    with pytest.raises(LimitExceeded, match="over the limit of"):
+        await h.scheduler.run_now("any:take", {"value": b"x" * ARGS_BYTES_MAX})
+    with pytest.raises(LimitExceeded, match="nested over"):
+        await h.scheduler.run_now("any:take", {"value": nested(DEPTH_MAX + 1)})
+    with pytest.raises(InvalidArgs):
+        await h.scheduler.run_now("any:take", {"value": nested(100_000)})
+    assert await h.scheduler.list().count() == 2
+
+
+async def test_changing_the_callers_arguments_after_scheduling_changes_nothing(start: Start) -> None:
+    """A job holds its arguments as they were when the call was made: by path, bound, and in a mutation."""
+    h = await start(things)
+    args: dict[str, Any] = {"order": {"items": [{"name": "a"}]}}
+    call = Call("things:echo", args)
+    ids = [await h.scheduler.run_now("things:echo", args)]
+    work = h.scheduler.run_now("things:echo", args)
+    args["order"]["items"][0]["name"] = "changed"
+    args["small"] = 3
+    ids.append(await work)
+    jobs = await h.settle()
+    assert [job.id for job in jobs] == ids
+    for job in jobs:
+        assert job.args["order"]["items"][0]["name"] == "a"
+        assert "changed" not in job.result
+        assert "small" not in job.result
+    assert "small" not in call.args
+
+
+class OddMapping(Mapping[str, Any]):
+    """A mapping that is not a dict."""
+
+    def __getitem__(self, key: str) -> Any:
+        return {"small": 4}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["small"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+async def test_any_mapping_will_do(start: Start) -> None:
+    """Arguments by path may come in any mapping, as a framework's form data does."""
+    h = await start(things)
+    assert await h.call("things:echo", OddMapping()) == "[('small', 4)]"
+    await h.scheduler.run_now("things:echo", OddMapping())
+    assert [job.result for job in await h.settle()] == ["[('small', 4)]"]
+
+
+TEXT = st.text()
+NUMBERS = st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(values=st.lists(JSON, min_size=1, max_size=8))
+@settings(max_examples=15, deadline=None)
+def test_every_json_value_arrives_as_it_was_scheduled(values: list[Any]) -> None:
+    """For an argument of type Any, what arrives, what the job shows and what is returned must equal what was given."""
+    namespace: Namespace[Any] = Namespace("any")
+
+    @namespace.mutation
+    async def same(ctx: MutationCtx, *, value: Any) -> Any:
+        return value
+
+    async def scenario(h: Harness) -> None:
+        await h.scheduler.run_many(same.bind(value=value) for value in values)
+        jobs = await h.settle()
+        assert json.dumps([job.args["value"] for job in jobs]) == json.dumps(values)
+        assert json.dumps([job.result for job in jobs]) == json.dumps(values)
+        assert await h.call(same, value=values) == values
+
+    simulate(App("unused.db", namespaces=[namespace]), scenario)
