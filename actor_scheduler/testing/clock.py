@@ -65,6 +65,13 @@ class VirtualClock:
             _, timer = self._timers.popitem(0)
             timer.callback()
 
+    def ring_early(self) -> None:
+        """Ring every timer that is armed now, however early, as a coarse or impatient event loop would."""
+        armed = list(self._timers.values())
+        self._timers.clear()
+        for timer in armed:
+            timer.callback()
+
     def step(self, delta_us: int) -> None:
         """Step the wall clock, in either direction, without ringing anything.
 

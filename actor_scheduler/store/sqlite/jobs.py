@@ -59,7 +59,8 @@ _COMPLETED = ours(
 )
 _FAIL_UNREAD = ours(
     "UPDATE main._scheduler_jobs SET state = 'failed', completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
-    " error_data = ?, traceback = ? WHERE seq = ? AND state = 'pending'"
+    " error_data = ?, traceback = ?, attempt = iif(attempt BETWEEN 0 AND 1000000, attempt + 1, 1), started_at_us = ?"
+    " WHERE seq = ? AND state = 'pending'"
 )
 _COMPLETE_MUTATION = ours(
     "UPDATE main._scheduler_jobs SET state = ?, completed_at_us = ?, cause = ?, error = ?, error_code = ?,"
@@ -285,7 +286,8 @@ class JobWriter:
 
     def fail_pending(self, seq: int, failure: Failed) -> None:
         """Record that a pending job failed, without looking at what stands in its row: it may be damaged."""
-        values = (self.now_us, failure.cause, failure.error, failure.code, failure.data, failure.traceback, seq)
+        now_us = self.now_us
+        values = (now_us, failure.cause, failure.error, failure.code, failure.data, failure.traceback, now_us, seq)
         if self._raw.execute(_FAIL_UNREAD, values).rowcount:
             self.effects.ended.append(seq)
 
