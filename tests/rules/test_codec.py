@@ -81,7 +81,7 @@ def nest(depth: int) -> list[Any]:
 @LAWS
 @given(value=values)
 def test_every_value_of_the_codec_comes_back_equal(value: Any) -> None:
-    """decode undoes encode, types included; an aware datetime comes back as the same instant."""
+    """Decode undoes encode, types included; an aware datetime comes back as the same instant."""
     back = decode(encode(value))
     assert back == value
     assert repr(back) == repr(value) or "datetime" in repr(value)
@@ -90,7 +90,7 @@ def test_every_value_of_the_codec_comes_back_equal(value: Any) -> None:
 @LAWS
 @given(value=anything)
 def test_whatever_is_accepted_can_be_read_and_stored_again_unchanged(value: Any) -> None:
-    """encode refuses with InvalidArgs, or gives bytes that decode to a value that encodes to the same bytes."""
+    """Encode refuses with InvalidArgs, or gives bytes that decode to a value that encodes to the same bytes."""
     try:
         data = encode(value)
     except InvalidArgs:
@@ -126,7 +126,7 @@ def test_well_known_types_are_stored_as_the_plain_value_they_stand_for(value: ob
     ("value", "hint"),
     [
         (math.nan, "NaN"), (math.inf, "infinity"), ({"a": [-math.inf]}, "infinity"),
-        (INT_MAX + 1, "64-bit"), (-INT_MAX - 2, "64-bit"), ([1 << 64], "64-bit"),
+        (INT_MAX + 1, "64"), (-INT_MAX - 2, "64"), ([1 << 64], "64"),
         ({1: 1}, "only str"), ({None: 1}, "only str"), ({b"a": 1}, "only str"), ([{("a",): 1}], "only str"),
         ("\ud800", "surrogates"), ({"\udfff": 1}, "surrogates"), (["ok", "\ud800x"], "surrogates"),
         (object(), "object"), (int, "type"), (len, "builtin"), (iter(()), "iterator"), (1j, "complex"),
@@ -306,12 +306,12 @@ def test_an_extract_says_what_it_was() -> None:
     assert decode(encode_result("x" * RESULT_BYTES_MAX)[0] or b"") == "'" + "x" * 999
 
 
-# ------------------------------------------------------------------ known gaps
+# ------------------------------------------------------------------ odd values
 
 
 class Odd(enum.Enum):
     NAN = math.nan
-    MAP = {1: 2}  # noqa: RUF012 - a value, not a default
+    MAP = {1: 2}
     DEEP = nest(200)
 
 
@@ -324,7 +324,6 @@ class Proxy:
         raise RuntimeError(msg)
 
 
-@pytest.mark.xfail(reason="an enum is a leaf to the check of shapes; its value is packed unchecked")
 @pytest.mark.parametrize("member", list(Odd), ids=lambda member: member.name)
 def test_an_enum_is_stored_only_if_its_value_could_be(member: Odd) -> None:
     """An enum member is refused exactly when its value is."""
@@ -334,7 +333,6 @@ def test_an_enum_is_stored_only_if_its_value_could_be(member: Odd) -> None:
         encode(member)
 
 
-@pytest.mark.xfail(reason="the refusal shows the digits, which Python refuses past 4300", raises=ValueError)
 @pytest.mark.parametrize("where", ["value", "key"])
 def test_a_huge_integer_is_refused_as_invalid_args(where: str) -> None:
     """An integer of any size is InvalidArgs, as a value and as a key, and only an extract as a result."""
@@ -348,21 +346,18 @@ def test_a_huge_integer_is_refused_as_invalid_args(where: str) -> None:
     pytest.fail("accepted")
 
 
-@pytest.mark.xfail(reason="only InvalidArgs is caught on the way to the extract", raises=RuntimeError)
 @pytest.mark.parametrize("what", ["proxy", "key"])
 def test_a_result_that_fails_when_looked_at_is_an_extract(what: str) -> None:
     """A result that raises when it is inspected, or when one of its keys is shown, never decides its job's outcome."""
     assert encode_result(Proxy() if what == "proxy" else {Hostile(): 1})[1] is True
 
 
-@pytest.mark.xfail(reason="msgpack's strict_map_key lets bytes through")
 def test_bytes_at_rest_with_other_keys_than_str_are_damaged() -> None:
     """A map whose keys are not str is refused when read, as it is when written."""
     with pytest.raises(InvalidArgs):
         decode(VERSION + msgpack.packb({b"a": 1}))
 
 
-@pytest.mark.xfail(reason="reading checks no shape")
 @pytest.mark.parametrize("stored", [math.nan, nest(200)], ids=["nan", "deep"])
 def test_bytes_at_rest_past_a_limit_are_refused(stored: Any) -> None:
     """What could not have been written is refused when read: the docstring of decode promises it."""

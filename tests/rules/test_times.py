@@ -100,7 +100,7 @@ def test_a_timedelta_within_five_years_is_exact(span: timedelta) -> None:
     [
         (True, "bool"), (False, "bool"), (None, "NoneType"), ("30", "str"), (b"1", "bytes"), (Decimal(1), "Decimal"),
         (Fraction(1, 2), "Fraction"), (NOW, "datetime"), (1j, "complex"), ([], "list"),
-        (math.nan, "finite"), (math.inf, "finite"), (-math.inf, "finite"),
+        (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"),
         (-1, "negative"), (-0.5, "negative"), (-US, "negative"), (timedelta.min, "negative"), (-(10**400), "negative"),
         (timedelta.max, "five years"), (FIVE_YEARS + US, "five years"), (AHEAD_US_MAX // 1_000_000 + 1, "five years"),
         (1e300, "five years"), (10**400, "five years"), (1_767_225_600_000, "milliseconds"),
@@ -140,7 +140,7 @@ def test_an_instant_is_an_aware_datetime_or_epoch_seconds(when: datetime | float
         (datetime(2026, 1, 1), "time zone"), (datetime(2026, 1, 1, tzinfo=NoOffset()), "time zone"),
         (True, "bool"), (None, "NoneType"), ("2026-01-01", "str"), (date(2026, 1, 1), "date"),
         (timedelta(1), "timedelta"), (Decimal(1), "Decimal"),
-        (math.nan, "finite"), (math.inf, "finite"), (-math.inf, "finite"), (-1, "negative"), (-0.001, "negative"),
+        (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (-1, "negative"), (-0.001, "negative"),
         (1_767_225_600_000, "milliseconds"), (1e11, "milliseconds"), (1e300, "milliseconds"),
         (NOW + FIVE_YEARS + US, "five years"), (datetime.max.replace(tzinfo=UTC), "five years"),
         (99_999_999_999, "five years"),
@@ -171,10 +171,9 @@ def test_any_number_is_a_span_and_an_instant_in_range_or_refused(value: timedelt
     assert 0 <= at_us <= now_us + AHEAD_US_MAX
 
 
-# ------------------------------------------------------------------ known gaps
+# ------------------------------------------------------------------ odd values
 
 
-@pytest.mark.xfail(reason="math.isfinite and the message's own digits raise first", raises=(OverflowError, ValueError))
 @pytest.mark.parametrize("digits", [400, 5000])
 def test_an_integer_too_large_for_a_float_is_refused_like_any_other(digits: int) -> None:
     """An instant or a delay no float can hold raises InvalidTime, never OverflowError or a bare ValueError."""
@@ -187,14 +186,12 @@ def test_an_integer_too_large_for_a_float_is_refused_like_any_other(digits: int)
         pytest.fail("accepted")
 
 
-@pytest.mark.xfail(reason="rounded to microseconds before the sign is looked at")
 def test_a_negative_delay_below_half_a_microsecond_is_negative_too() -> None:
     """The sign of a delay is its own, not that of its rounded microseconds."""
     with pytest.raises(InvalidTime):
         delay_us(-1e-8)
 
 
-@pytest.mark.xfail(reason="the rule has an upper bound only", raises=OverflowError)
 def test_what_is_accepted_as_an_instant_can_be_shown_again() -> None:
     """An instant before year 1 in UTC is refused, or can be read back: a stored one would break every list."""
     earliest = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))

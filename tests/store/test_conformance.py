@@ -14,17 +14,10 @@ from actor_scheduler.store.sqlite.thread import InlineDb, ThreadDb
 from actor_scheduler.testing import conformance
 
 STEPS = [SchemaStep(f"step {at}", sql) for at, sql in enumerate(conformance.SCHEMA)]
-KNOWN = {"a_due_action_is_claimed_once_in_a_turn": "due_many finds the job once, and both units answer with it"}
-CASES = [
-    pytest.param(
-        case, id=case.__name__, marks=[pytest.mark.xfail(reason=KNOWN[case.__name__])] if case.__name__ in KNOWN else []
-    )
-    for case in conformance.CASES
-]
 
 
 @pytest.mark.parametrize("make_db", [ThreadDb, InlineDb])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", conformance.CASES, ids=lambda case: case.__name__)
 async def test_sqlite_conforms(case: conformance.Case, make_db: type[ThreadDb | InlineDb], tmp_path: Path) -> None:
     """Each case of the port's conformance suite holds, wherever the statements run."""
 

@@ -29,8 +29,8 @@ async def sleep_zero(ctx: Any) -> None:
 
 
 @foreign
-async def sleep_one(ctx: Any) -> None:
-    await asyncio.sleep(1)
+async def a_future_of_the_loop(ctx: Any) -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 @foreign
@@ -113,14 +113,14 @@ async def an_async_generator(ctx: Any) -> None:
 @foreign
 async def swallowing_the_error(ctx: Any) -> None:
     with contextlib.suppress(BaseException):
-        await asyncio.sleep(1)
+        await asyncio.get_running_loop().create_future()
 
 
 @foreign
 async def swallowing_and_writing_on(ctx: Any) -> None:
     for _ in range(3):
         with contextlib.suppress(Exception):
-            await asyncio.sleep(1)
+            await asyncio.get_running_loop().create_future()
         with contextlib.suppress(Exception):
             await ctx.db.fetch_value("INSERT INTO t VALUES ('late') RETURNING x")
 
@@ -128,7 +128,7 @@ async def swallowing_and_writing_on(ctx: Any) -> None:
 @foreign
 async def turning_the_error_into_another(ctx: Any) -> None:
     try:
-        await asyncio.sleep(1)
+        await asyncio.get_running_loop().create_future()
     except ForeignAwait:
         raise ValueError from None
 
@@ -216,7 +216,7 @@ async def test_a_foreign_await_is_refused_and_nothing_is_kept(what: str, kind: s
 @pytest.mark.filterwarnings("ignore:.*ignored GeneratorExit:pytest.PytestUnraisableExceptionWarning")
 async def test_a_due_mutation_with_a_foreign_await_fails_with_the_same_words() -> None:
     """Scheduled, it is recorded as failed, and those after it run."""
-    async with Harness(make_app(sleep_one)) as h:
+    async with Harness(make_app(a_future_of_the_loop)) as h:
         bad = await h.scheduler.run_after(1, "t:mutation")
         good = await h.scheduler.run_after(1, "t:fine")
         await h.advance(seconds=1)
