@@ -37,6 +37,7 @@ from actor_scheduler.limits import (
 )
 from actor_scheduler.mailbox import Command, Mailbox
 from actor_scheduler.model import ACTIONS, MUTATIONS, DueJob, Entry, Outcome
+from actor_scheduler.shield import to_the_end
 from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
@@ -142,7 +143,7 @@ class Actor:
         finally:  # canceled meanwhile: it ends as a crash would, but it ends
             if not drained:
                 await self.attempts.abandon()
-            await self._end(checkpoint=drained)
+            await to_the_end(self._end(checkpoint=drained))
 
     async def kill(self) -> None:
         """End as a crash would: record nothing more, tidy nothing up."""
@@ -176,13 +177,13 @@ class Actor:
 
     # ------------------------------------------------------------ the mailbox
 
-    async def submit(self, unit: Unit, *, inside: bool = False) -> Any:
-        """Put a unit into the mailbox and return its answer, once the commit that holds it is durable.
+    def submit(self, unit: Unit, *, inside: bool = False) -> asyncio.Future[Any]:
+        """Put a unit into the mailbox; the future has its answer once the commit that holds it is durable.
 
         `inside` is for the ctx of a running action: it is served until the shutdown's grace ends.
-        Raises what the unit was refused with; OutcomeUnknown when the commit's fate is not known; NotStarted,
-        StoreUnavailable or Overloaded when it was not accepted.  Cancelling the caller never cancels a turn: a
-        command that is already in one still takes effect.
+        Raises NotStarted, StoreUnavailable, WriterStuck or Overloaded when it was not accepted.  The future raises what
+        the unit was refused with, or OutcomeUnknown when the commit's fate is not known.  Cancelling it never cancels
+        a turn: a command that is already in one still takes effect.
         """
         self.check_usable(inside=inside)
         trouble = self.broken or self.stuck
@@ -191,13 +192,15 @@ class Actor:
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._mailbox.put(unit, reply)
         self._wake.set()
-        return await reply
+        return reply
 
     def check_usable(self, *, inside: bool = False) -> None:
         """Raise NotStarted, ContextClosed or StoreUnavailable where a call can't be served at all.
 
         Not running; another event loop, or none, as inside a query or mutation; a forked child.
         """
+        if self._running:
+            self._store.check_process()
         if not (self._accepting or (inside and self._running)):
             msg = "the app is not running: enter its lifespan first (async with app, or FastAPI(lifespan=app.lifespan))"
             raise NotStarted(msg)
@@ -207,7 +210,6 @@ class Actor:
                 "Inside a query or mutation use ctx, never the app: its awaits can't run there"
             )
             raise ContextClosed(msg)
-        self._store.check_process()
 
     def _attempt_ended(self, job: DueJob, outcome: Outcome) -> None:
         done = CompleteJob(job.seq, job.attempt, outcome, self._clock.now_us())
@@ -367,8 +369,8 @@ class Actor:
             self._index.window(queue).add_many(entries)
         for queue, entry in result.effects.gone:
             self._index.window(queue).discard(entry)
-        for queue, entries, complete in result.refills:
-            self._index.window(queue).refill(entries, complete=complete)
+        for refill, entries, complete in result.refills:
+            self._index.window(refill.queue).refill(refill.after, entries, complete=complete)
 
     def _dispatch(self, unit: RunDue, reply: Reply) -> bool:
         """Start a claimed action; put back what the store could not take, and return whether it was so."""

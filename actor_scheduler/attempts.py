@@ -88,9 +88,9 @@ class Attempts:
         self._stirred()
 
     @contextlib.contextmanager
-    def sleeping(self, seq: int) -> Iterator[None]:
+    def sleeping(self, seq: int | None) -> Iterator[None]:
         """Mark an attempt as waiting for the clock."""
-        attempt = self._running.get(seq)
+        attempt = self._running.get(seq) if seq is not None else None
         if attempt is None:
             yield
             return

@@ -84,8 +84,13 @@ class Window:
         del self._entries[:end]
         return taken
 
-    def refill(self, entries: list[Entry], *, complete: bool) -> None:
-        """Take in what the store holds right after the horizon, in order; `complete` says that nothing follows."""
+    def refill(self, after: Entry, entries: list[Entry], *, complete: bool) -> None:
+        """Take in what the store holds right after `after`, in order; `complete` says that nothing follows.
+
+        Ignored when the horizon is not `after` any more: additions of the same turn have evicted what lies between.
+        """
+        if after != self.horizon:
+            return
         self._entries.update(entries)
         if complete:
             self.horizon = EVERYTHING

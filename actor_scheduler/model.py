@@ -46,8 +46,7 @@ class Entry(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A checked request for one job; nothing about it can fail any more but the store."""
 
     path: str
@@ -67,8 +66,7 @@ class NewJob:
         return MUTATIONS if self.kind == "mutation" else ACTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class DueJob:
+class DueJob(NamedTuple):
     """What an attempt needs to know of its job; read when claimed, not before."""
 
     seq: int
@@ -82,16 +80,14 @@ class DueJob:
     occurrence_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(NamedTuple):
     """The function returned."""
 
     result: bytes | None = None
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """The function, or the way to it, failed."""
 
     cause: Cause

@@ -13,7 +13,7 @@ from actor_scheduler.ports import ActorPort, TxPort
 from actor_scheduler.scheduler import Scheduler
 from actor_scheduler.times import Delay, delay_us, to_datetime
 from runtime.conversion import many, one, value
-from runtime.invoke import Invocation, invoke, nested, prepare
+from runtime.invoke import Invocation, invoke, prepare_nested
 from runtime.invoker import Invoker, JobInvoker
 
 if TYPE_CHECKING:
@@ -138,14 +138,7 @@ class QueryCtx(Generic[AuthT]):
 
     def _prepare(self, kind: Any, fn: Any, args: Any, kwargs: Any) -> Invocation:
         path, named = self._engine.target(fn, args, kwargs)
-        return prepare(
-            self._engine.registry,
-            path,
-            named,
-            nested(self._invocation),
-            self._invocation.auth,
-            kind=kind,
-        )
+        return prepare_nested(self._engine.registry, path, named, self._invocation, kind)
 
     def _open(self, what: T) -> T:
         if self._closed:
@@ -177,7 +170,7 @@ class MutationCtx(QueryCtx[AuthT]):
     def scheduler(self) -> Scheduler:
         """The scheduler, inside this transaction: what is scheduled or canceled commits or rolls back with it."""
         if self._scheduler is None:
-            self._scheduler = Scheduler(TxPort(self._open(self._tx), _job_id(self.invoker)), self._engine)
+            self._scheduler = Scheduler(TxPort(self._open(self._tx), self._invocation.job_id), self._engine)
         return self._scheduler
 
     @overload
@@ -196,10 +189,9 @@ class MutationCtx(QueryCtx[AuthT]):
 class ActionCtx(Generic[AuthT]):
     """The ctx of an action. What it schedules or writes stands at once, even if the action fails later."""
 
-    def __init__(self, engine: Engine, invocation: Invocation, job_seq: int | None) -> None:
+    def __init__(self, engine: Engine, invocation: Invocation) -> None:
         self._engine = engine
         self._invocation = invocation
-        self._job_seq = job_seq
         self._closed = False
         self._scheduler: Scheduler | None = None
         self._own_key: str | None = None
@@ -235,7 +227,7 @@ class ActionCtx(Generic[AuthT]):
         """The scheduler; what it is told is durable when the call returns."""
         if self._scheduler is None:
             self._check_open()
-            port = ActorPort(self._running, parent_id=_job_id(self.invoker), inside=True)
+            port = ActorPort(self._running, parent_id=self._invocation.job_id, inside=True)
             self._scheduler = Scheduler(port, self._engine)
         return self._scheduler
 
@@ -244,7 +236,7 @@ class ActionCtx(Generic[AuthT]):
         self._check_open()
         clock = self._engine.clock
         until_us = clock.now_us() + delay_us(delay)
-        with self._engine.sleeping(self._job_seq):
+        with self._engine.sleeping(self._invocation.job_id):
             await sleep_until(clock, until_us)
 
     @overload
@@ -289,15 +281,8 @@ class ActionCtx(Generic[AuthT]):
     def _run(self, kind: Any, fn: Function[..., Any] | str, args: Any, kwargs: Any) -> Coroutine[Any, Any, Any]:
         self._check_open()
         path, named = self._engine.target(fn, args, kwargs)
-        called = prepare(
-            self._engine.registry,
-            path,
-            named,
-            nested(self._invocation),
-            self._invocation.auth,
-            kind=kind,
-        )
-        return self._engine.enter(called, inside=True, job_seq=self._job_seq)
+        called = prepare_nested(self._engine.registry, path, named, self._invocation, kind)
+        return self._engine.enter(called, inside=True)
 
     def _running(self) -> Running:
         self._check_open()
@@ -319,7 +304,3 @@ class CanSchedule(Protocol):
     def scheduler(self) -> Scheduler:
         """The scheduler of this place."""
         ...
-
-
-def _job_id(invoker: Invoker) -> str | None:
-    return invoker.job_id if isinstance(invoker, JobInvoker) else None

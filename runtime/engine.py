@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -21,17 +22,18 @@ from actor_scheduler.errors import (
     said,
     storable,
 )
+from actor_scheduler.ids import parse_id
 from actor_scheduler.limits import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from actor_scheduler.model import Cause, DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.ports import Running
-from actor_scheduler.store.base import Idempotent, Mutate
+from actor_scheduler.store.base import Earlier, Idempotent, Mutate
 from runtime.context import ActionCtx, MutationCtx, QueryCtx
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
 from runtime.invoker import Invoker, JobInvoker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from actor_scheduler.actor import Actor
     from actor_scheduler.clock import Clock
@@ -117,36 +119,31 @@ class Engine:
         """Run a function now and return what it returned. A mutation is durable when this returns."""
         return await self.enter(prepare(self.registry, path, args, invoker, auth), once=idempotency_key)
 
-    def enter(
-        self,
-        called: Invocation,
-        *,
-        inside: bool = False,
-        job_seq: int | None = None,
-        once: str | None = None,
-    ) -> Coroutine[Any, Any, Any]:
+    async def enter(self, called: Invocation, *, inside: bool = False, once: str | None = None) -> Any:
         """Bring a prepared invocation to where its kind runs: a reader, the writer's turn, or right here."""
         function = called.function
-        if once is not None and function.kind != "mutation":
-            msg = (
-                f"{function.path} is a {function.kind}: only a mutation's outcome is recorded under an idempotency key"
-            )
-            raise WrongKind(msg)
         running = self.running()
         running.actor.check_usable(inside=inside)
+        if once is not None:
+            return await self._enter_once(called, once)
         match function.kind:
             case "query":
-                return running.store.query(self._query_body(called), function.timeout_us)
+                return await running.store.query(self._query_body(called), function.timeout_us)
             case "mutation":
-                unit = Mutate(
-                    self._mutation_body(called),
-                    copy_context(),
-                    function.timeout_us,
-                    None if once is None else Idempotent(once, function.path, codec.encode(dict(called.args))),
-                )
-                return running.actor.submit(unit, inside=inside)
+                unit = Mutate(self._mutation_body(called), copy_context(), function.timeout_us)
+                return await running.actor.submit(unit, inside=inside)
             case "action":
-                return invoke(called, ActionCtx(self, called, job_seq))
+                return await invoke(called, ActionCtx(self, called))
+
+    async def _enter_once(self, called: Invocation, key: str) -> Any:
+        function = called.function
+        if function.kind != "mutation":
+            msg = f"{function.path} is a {function.kind}: only a mutation's outcome is kept under an idempotency key"
+            raise WrongKind(msg)
+        once = Idempotent(key, function.path, function.arguments.freeze(called.args, function.path))
+        unit = Mutate(self._mutation_body(called), copy_context(), function.timeout_us, once)
+        answer = await self.running().actor.submit(unit)
+        return function.arguments.returned(answer.value) if isinstance(answer, Earlier) else answer
 
     def _query_body(self, called: Invocation) -> Callable[[Snapshot], Coroutine[Any, Any, Any]]:
         return lambda snapshot: invoke(called, QueryCtx(self, snapshot, called))
@@ -157,14 +154,10 @@ class Engine:
 
         return body
 
-    @contextlib.contextmanager
-    def sleeping(self, job_seq: int | None) -> Iterator[None]:
+    def sleeping(self, job_id: str | None) -> AbstractContextManager[None]:
         """Mark a scheduled action as waiting for the clock; a live one is its caller's to wait for."""
-        if job_seq is None:
-            yield
-            return
-        with self.running().actor.attempts.sleeping(job_seq):
-            yield
+        parsed = parse_id(job_id) if job_id is not None else None
+        return self.running().actor.attempts.sleeping(parsed[0] if parsed is not None else None)
 
     # ------------------------------------------------------------ Targets: what may be scheduled
 
@@ -200,7 +193,7 @@ class Engine:
         """Run one attempt of a claimed action and return its outcome."""
         try:
             called = self._due(job, await self._auth(_invoker(job)) if self._resolver is not None else None)
-            value = await invoke(called, ActionCtx(self, called, job.seq))
+            value = await invoke(called, ActionCtx(self, called))
         except Exception as error:
             return self.failure(error)
         return Succeeded(*self.keep(job.path, value))
@@ -213,7 +206,7 @@ class Engine:
             if not isinstance(args, dict):
                 msg = "the stored arguments are not a map"
                 raise InvalidArgs(msg)
-            return prepare(self.registry, job.path, args, invoker, auth, kind=job.kind)
+            return prepare(self.registry, job.path, args, invoker, auth, kind=job.kind, job_id=job.id)
         except InvalidArgs as error:
             cause: Cause = "invalid_args"
             raise Undispatchable(cause, error) from error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.invoker import FunctionInvoker
 
@@ -15,14 +14,14 @@ if TYPE_CHECKING:
     from runtime.registry import Registry
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """A function that will run, with arguments it accepts, for an invoker that may call it."""
 
     function: Function[..., Any]
     args: dict[str, Any]
     invoker: Invoker
     auth: Any
+    job_id: str | None = None  # the scheduled job on whose behalf this runs, also through other functions
 
 
 def prepare(
@@ -33,13 +32,15 @@ def prepare(
     auth: Any,
     *,
     kind: Kind | None = None,
+    job_id: str | None = None,
 ) -> Invocation:
     """Resolve, authorize and validate: everything that can be wrong with a call before its body runs.
 
     Raises UnknownFunction, WrongKind, AccessDenied or InvalidArgs.
     """
     function = registry.resolve(path, kind=kind, invoker=invoker)
-    return Invocation(function, function.arguments.validate(args or {}, function.path), invoker, auth)
+    validated = function.arguments.validate(args or {}, function.path)
+    return Invocation(function, validated, invoker, auth, job_id)
 
 
 async def invoke(invocation: Invocation, ctx: Ctx) -> Any:
@@ -50,6 +51,7 @@ async def invoke(invocation: Invocation, ctx: Ctx) -> Any:
         ctx._close()  # noqa: SLF001 - a ctx lives exactly as long as its invocation
 
 
-def nested(invocation: Invocation) -> FunctionInvoker:
-    """Return the invoker of what this invocation calls itself."""
-    return FunctionInvoker(invocation.function.path)
+def prepare_nested(registry: Registry, path: str, args: Args | None, caller: Invocation, kind: Kind) -> Invocation:
+    """Prepare what an invocation calls itself: on behalf of the same identity and the same job. Raises as `prepare`."""
+    invoker = FunctionInvoker(caller.function.path)
+    return prepare(registry, path, args, invoker, caller.auth, kind=kind, job_id=caller.job_id)

@@ -38,7 +38,7 @@ class FunctionInvoker:
     source: Literal["function"] = "function"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every due job, and that costs four times as much
 class JobInvoker:
     """The scheduler, for a due job.
 

@@ -97,6 +97,28 @@ class Arguments:
             raise InvalidArgs(msg)
         return stored
 
+    def returned(self, stored: Any) -> Any:
+        """Return a stored result as the function's return hint has it; as it was stored where there is none."""
+        hint = self._return_hint()
+        if hint is None or stored is None:
+            return stored
+        try:
+            return TypeAdapter(hint).validate_python(stored)
+        except (ValidationError, PydanticUserError):
+            return stored
+
+    def _return_hint(self) -> Any:
+        hint = self._signature.return_annotation
+        if hint is inspect.Signature.empty:
+            return None
+        holder = types.SimpleNamespace(__annotations__={"return": hint})
+        try:
+            return typing.get_type_hints(holder, self._fn.__globals__, dict(self._local_names), include_extras=True)[
+                "return"
+            ]
+        except NameError:
+            return None
+
     def fits(self, args: Mapping[str, Any], path: str) -> bool:
         """Return whether these arguments can be scheduled."""
         try:

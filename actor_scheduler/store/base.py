@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from actor_scheduler.model import DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome, Page
 
@@ -87,31 +87,27 @@ class Host(Protocol):
 # ------------------------------------------------------------------ units: what a turn consists of
 
 
-@dataclass(frozen=True, slots=True)
-class InsertJobs:
+class InsertJobs(NamedTuple):
     """Store these jobs, all or none. Answer: their ids."""
 
     jobs: Sequence[NewJob]
 
 
-@dataclass(frozen=True, slots=True)
-class CancelJob:
+class CancelJob(NamedTuple):
     """Cancel a pending job, by id or by key. Answer: whether it will never start."""
 
     job_id: str | None = None
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryJob:
+class RetryJob(NamedTuple):
     """Make a failed job pending again, due now. Answer: whether it was failed."""
 
     job_id: str
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mutate:
+class Mutate(NamedTuple):
     """Run a live mutation. Answer: what it returned."""
 
     body: MutationBody
@@ -120,8 +116,7 @@ class Mutate:
     idempotent: Idempotent | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotent:
+class Idempotent(NamedTuple):
     """A live mutation that leaves a row: the first success is the answer to every resend."""
 
     key: str
@@ -129,8 +124,13 @@ class Idempotent:
     args: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RunDue:
+class Earlier(NamedTuple):
+    """The answer of a live mutation that had succeeded before under its key: its result, as it was stored."""
+
+    value: Any
+
+
+class RunDue(NamedTuple):
     """Run the due mutation, or claim the due action. Answer: a Claimed for an action, else None."""
 
     queue: str
@@ -138,8 +138,7 @@ class RunDue:
     prepared: Any = None  # what `Host.prepare` gave
 
 
-@dataclass(frozen=True, slots=True)
-class CompleteJob:
+class CompleteJob(NamedTuple):
     """Record the outcome of a claimed action's attempt. Answer: whether the claim still stood."""
 
     seq: int
@@ -151,41 +150,36 @@ class CompleteJob:
 Unit: TypeAlias = InsertJobs | CancelJob | RetryJob | Mutate | RunDue | CompleteJob
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """An action whose `in_progress` row is durable: it may start now, and in this process only."""
 
     job: DueJob
 
 
-@dataclass(frozen=True, slots=True)
-class Refill:
+class Refill(NamedTuple):
     """Read what follows a window's horizon, at the end of the turn."""
 
     queue: str
     after: Entry
-    count: int
+    limit: int
 
 
 # ------------------------------------------------------------------ what a turn gives
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """The unit committed, with this answer."""
 
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The unit definitely changed nothing (a due job's failure is its own record, and is Done)."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(NamedTuple):
     """The unit may or may not have committed."""
 
     error: BaseException
@@ -212,7 +206,7 @@ class TurnResult:
 
     replies: list[Reply] = field(default_factory=list)
     effects: Effects = field(default_factory=Effects)
-    refills: list[tuple[str, list[Entry], bool]] = field(default_factory=list)
+    refills: list[tuple[Refill, list[Entry], bool]] = field(default_factory=list)  # what was read, and if all
     broken: ActorSchedulerError | None = None
 
 

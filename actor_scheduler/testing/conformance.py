@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 from actor_scheduler import codec
@@ -25,6 +24,7 @@ from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
     Done,
+    Earlier,
     Effects,
     Host,
     Idempotent,
@@ -147,8 +147,8 @@ class Bench:
     async def entries(self, queue: str) -> list[Entry]:
         """Return every pending entry of a queue, as a complete refill gives them."""
         await self.run(refills=[Refill(queue, NOTHING, 10_000)])
-        ((name, entries, complete),) = self.last.refills
-        assert (name, complete) == (queue, True)
+        ((refill, entries, complete),) = self.last.refills
+        assert (refill.queue, complete) == (queue, True)
         return entries
 
     async def due(self, queue: str) -> list[RunDue]:
@@ -236,7 +236,7 @@ def mutation(path: str = "m", *, after_us: int = 0, **options: Any) -> NewJob:
 
 def action(path: str = "a", *, after_us: int = 0, **options: Any) -> NewJob:
     """Return an action's job."""
-    return replace(mutation(path, after_us=after_us, **options), kind="action")
+    return mutation(path, after_us=after_us, **options)._replace(kind="action")
 
 
 def claims(replies: Iterable[Reply]) -> list[DueJob]:
@@ -342,10 +342,10 @@ async def an_idempotency_key_stands_for_one_job_for_ever(make_store: MakeStore) 
         bench.host.bodies["m"] = writes("ran")
         await bench.run(*await bench.due(MUTATIONS))
         await bench.restart()
-        assert await bench.insert(replace(job, fire_at_us=START_US + SECOND)) == [first]
+        assert await bench.insert(job._replace(fire_at_us=START_US + SECOND)) == [first]
         assert bench.last.effects == Effects()
-        await refused(bench.insert(replace(job, args=codec.encode({"x": 1}))), KeyConflict)
-        await refused(bench.insert(mutation(), replace(job, path="n")), KeyConflict)
+        await refused(bench.insert(job._replace(args=codec.encode({"x": 1}))), KeyConflict)
+        await refused(bench.insert(mutation(), job._replace(path="n")), KeyConflict)
         assert (await bench.count(), await bench.items()) == (1, {"ran": 1})
 
 
@@ -358,9 +358,9 @@ async def a_live_mutation_with_a_key_takes_effect_once(make_store: MakeStore) ->
         assert await bench.value(Mutate(writes("a"), idempotent=once)) == "a"
         await bench.restart()
         replies = await bench.run(*[Mutate(writes("b"), idempotent=once)] * 3)
-        assert [reply.value for reply in replies if isinstance(reply, Done)] == ["a"] * 3
-        await refused(bench.value(Mutate(writes("b"), idempotent=replace(once, args=b"\x01\x80"))), KeyConflict)
-        await refused(bench.value(Mutate(writes("b"), idempotent=replace(once, path="n"))), KeyConflict)
+        assert [reply.value for reply in replies if isinstance(reply, Done)] == [Earlier("a")] * 3
+        await refused(bench.value(Mutate(writes("b"), idempotent=once._replace(args=b"\x01\x80"))), KeyConflict)
+        await refused(bench.value(Mutate(writes("b"), idempotent=once._replace(path="n"))), KeyConflict)
         assert await bench.items() == {"a": 1}
         assert await bench.entries(MUTATIONS) == []
 
@@ -512,10 +512,10 @@ async def a_refill_gives_what_follows_the_horizon(make_store: MakeStore) -> None
         assert everything == sorted(everything)
         for at, after in enumerate([NOTHING, *everything]):
             for count in (1, 2, 5, 6):
-                await bench.run(refills=[Refill(MUTATIONS, after, count), Refill("none", after, count)])
+                asked = [Refill(MUTATIONS, after, count), Refill("none", after, count)]
+                await bench.run(refills=asked)
                 expected = everything[at : at + count]
-                full = (MUTATIONS, expected, len(expected) < count)
-                assert bench.last.refills == [full, ("none", [], True)]
+                assert bench.last.refills == [(asked[0], expected, len(expected) < count), (asked[1], [], True)]
         await bench.run(CancelJob(ids[4]), InsertJobs([mutation(after_us=9)]), refills=[Refill(MUTATIONS, NOTHING, 10)])
         ((_, entries, _),) = bench.last.refills
         assert [entry.fire_at_us - START_US for entry in entries] == [1, 1, 2, 3, 9]

@@ -109,7 +109,7 @@ def _resends_forgotten() -> None:
     insert_one = JobWriter.insert_one
 
     def plain(self: Any, job: Any) -> str:
-        return insert_one(self, replace(job, idempotency_key=None))
+        return insert_one(self, job._replace(idempotency_key=None))
 
     _put(JobWriter, "insert_one", plain)
 

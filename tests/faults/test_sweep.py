@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
     from tests.faults.injector import Injector
 
-# Statements whose faults are still answered wrongly (see pending_bugs.py).
-NOT_YET = (
-    "SAVEPOINT unit",
-    "RELEASE unit",
-    "UPDATE main._scheduler_jobs SET state = ",
-    "UPDATE main._scheduler_meta",
-    "INSERT INTO main._scheduler_jobs (seq, nonce, path, kind, queue, state",
-)
-NOT_YET_WHEN_FULL = (*NOT_YET, "INSERT INTO ledger")
-
 
 def functions(started: list[str]) -> Namespace[Any]:
     """Return the functions of the scenario."""
@@ -101,7 +91,7 @@ def promise(answer: Any, who: str, names: list[str]) -> None:
         assert who in names
 
 
-async def sweep(folder: Path, faults: Injector, not_yet: tuple[str, ...]) -> int:
+async def sweep(folder: Path, faults: Injector) -> int:
     """Fail each statement once, in turn; return how many there were."""
     at = 0
     while True:
@@ -110,9 +100,8 @@ async def sweep(folder: Path, faults: Injector, not_yet: tuple[str, ...]) -> int
         try:
             await scenario(folder / f"{at}.db", faults)
         except Exception as error:
-            if not (faults.failed_call or "").startswith(not_yet):
-                msg = f"after a fault at statement {at}, {faults.failed_call!r}: {error}"
-                raise AssertionError(msg) from error
+            msg = f"after a fault at statement {at}, {faults.failed_call!r}: {error}"
+            raise AssertionError(msg) from error
         if faults.failed_call is None:
             return at - 1
 
@@ -123,5 +112,4 @@ async def sweep(folder: Path, faults: Injector, not_yet: tuple[str, ...]) -> int
 async def test_G3_every_statement_may_fail_once(tmp_path: Path, faults: Injector, name: str, after: bool) -> None:
     """Whichever statement fails: no false acknowledgement, no half mutation, no double start, no failed job."""
     faults.fail_call_with, faults.fail_call_after = name, after
-    not_yet = NOT_YET_WHEN_FULL if name == FULL else NOT_YET
-    assert await sweep(tmp_path, faults, not_yet) > 40
+    assert await sweep(tmp_path, faults) > 40

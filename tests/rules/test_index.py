@@ -64,11 +64,15 @@ class IndexAndTable(RuleBasedStateMachine):
             insort(self.table[queue], entry)
             self.index.window(queue).add(entry)
 
-    @rule(queue=queues, count=st.integers(min_value=1, max_value=7))
-    def refill(self, queue: str, count: int) -> None:
+    @rule(queue=queues, count=st.integers(min_value=1, max_value=7), arriving=st.lists(entries, max_size=6))
+    def refill(self, queue: str, count: int, arriving: list[tuple[str, Entry]]) -> None:
+        """A turn: the refill is asked, jobs are inserted, the store is read, the inserts come first."""
         window = self.index.window(queue)
-        after = [entry for entry in self.table[queue] if entry > window.horizon]
-        window.refill(after[:count], complete=len(after[:count]) < count)
+        asked = window.horizon
+        for which in arriving:
+            self.put_back_or_retry(which)
+        after = [entry for entry in self.table[queue] if entry > asked]
+        window.refill(asked, after[:count], complete=len(after[:count]) < count)
 
     @rule(now_us=moments, count_max=st.integers(min_value=0, max_value=6), room=rooms)
     def take_due(self, now_us: int, count_max: int, room: dict[str, int]) -> None:
@@ -107,7 +111,7 @@ class IndexAndTable(RuleBasedStateMachine):
         for _ in range(2 * (sum(map(len, expected.values())) + len(QUEUES)) + 2):
             for queue, horizon in self.index.must_refill():
                 assert horizon == self.index.window(queue).horizon
-                self.refill(queue, count)
+                self.refill(queue, count, [])
                 self.windows_hold_exactly_what_is_within_the_horizon()
             for queue, entry in self.index.take_due(FAR_US, batch, {}):
                 drained[queue].append(entry)
@@ -174,7 +178,7 @@ def test_memory_stays_bounded_however_much_is_loaded_at_once(
     """One refill larger than the window keeps the earliest entries, and the horizon covers no evicted one."""
     table = sorted(Entry(at_us, seq) for seq, at_us in enumerate(fire_at_us))
     window = Window(entries_max=entries_max)
-    window.refill(table[:load], complete=len(table) < load)
+    window.refill(window.horizon, table[:load], complete=len(table) < load)
     window._check()
     kept = list(window)
     assert kept == table[: len(kept)]

@@ -38,9 +38,7 @@ async def rows(bench: Bench, sql: str = "SELECT * FROM _scheduled_functions ORDE
 
 def job(**options: Any) -> Any:
     """Return a mutation's job with all kinds of arguments."""
-    made = mutation(after_us=5, key="k", parent_id="p", **options)
-    object.__setattr__(made, "args", codec.encode(ARGS))
-    return made
+    return mutation(after_us=5, key="k", parent_id="p", **options)._replace(args=codec.encode(ARGS))
 
 
 async def test_the_view_has_the_documented_columns_and_agrees_with_the_job(open_bench: Any) -> None:

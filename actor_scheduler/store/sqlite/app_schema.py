@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from actor_scheduler.errors import SchemaError
 from actor_scheduler.store.sqlite.faults import for_caller
 from actor_scheduler.store.sqlite.fence import Fence, Mode, is_ours, ours
+from actor_scheduler.store.sqlite.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +116,12 @@ def _apply(connection: sqlite3.Connection, fence: Fence, number: int, step: Sche
 
 
 def _refuse_references(connection: sqlite3.Connection) -> None:
+    """Refuse what the fence can't see: a table renamed to a name of ours, a foreign key to a table of ours."""
     tables = connection.execute(ours("SELECT name FROM main.sqlite_schema WHERE type = 'table'")).fetchall()
+    for (table,) in tables:
+        if is_ours(table) and table not in TABLES:
+            msg = f"table {table} has a name that is reserved for the scheduler"
+            raise SchemaError(msg)
     for (table,) in tables:
         quoted = table.replace('"', '""')
         for row in connection.execute(ours(f'PRAGMA main.foreign_key_list("{quoted}")')):

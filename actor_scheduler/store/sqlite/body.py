@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ActorSchedulerError, ContextClosed, ForgottenAwait
+from actor_scheduler.errors import ActorSchedulerError, ContextClosed, DatabaseError, ForgottenAwait
 from actor_scheduler.store.rows import Result, Row
 from actor_scheduler.store.sqlite import job_rows
 from actor_scheduler.store.sqlite.drive import Immediate
@@ -200,6 +200,19 @@ class MutationTx(Body):
 
     def _executemany(self, sql: str, rows: Iterable[Params]) -> Result:
         given = list(rows)  # the app's own iterator must not run while the fence stands in app mode
+        raw = self._connection.raw
+        self._guarded(raw.execute, _NEST)  # so that a broken constraint undoes the rows before it, too
+        try:
+            result = self._run_many(sql, given)
+        except DatabaseError:
+            if raw.in_transaction:
+                raw.execute(_ROLLBACK_NESTED)
+                raw.execute(_UNNEST)
+            raise
+        self._guarded(raw.execute, _UNNEST)
+        return result
+
+    def _run_many(self, sql: str, given: list[Params]) -> Result:
         cursor = self._connection.raw.cursor()
         self._connection.fence.mode = Mode.WRITE
         try:

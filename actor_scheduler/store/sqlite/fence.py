@@ -13,6 +13,7 @@ from typing import Final
 
 PREFIXES: Final = ("_scheduler_", "_scheduled_")  # names that are ours
 SYSTEM_VIEW: Final = "_scheduled_functions"
+JOBS_TABLE: Final = "_scheduler_jobs"
 
 _SECRET: Final = f" /* {secrets.token_hex(16)} */"
 _READ_ONLY: Final = f" /* {secrets.token_hex(16)} */"
@@ -31,7 +32,9 @@ _NAMES: Final = {
 }  # fmt: skip
 _WRITES: Final = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 _ALWAYS: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE})
-_HIDDEN_TABLES: Final = frozenset({"sqlite_stmt", "sqlite_temp_schema", "sqlite_temp_master"})  # would show secrets
+_HIDDEN_TABLES: Final = frozenset(
+    {"sqlite_stmt", "sqlite_temp_schema", "sqlite_temp_master", "dbstat"}
+)  # show too much
 _CATALOG: Final = frozenset({"sqlite_master", "sqlite_schema"})
 _TEMP_CATALOG: Final = frozenset({"sqlite_temp_master", "sqlite_temp_schema"})
 _REFUSED_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
@@ -84,6 +87,8 @@ class Fence:
         return _DENY
 
     def _allows(self, action: int, first: str | None, second: str | None, db: str | None, source: str | None) -> bool:
+        if self.mode is Mode.SCHEMA and (first or "").lower() in _TEMP_CATALOG:
+            return True  # renaming and dropping look for references there
         if action == sqlite3.SQLITE_READ:
             return _may_read((first or "").lower(), second or "", source)
         if action == sqlite3.SQLITE_FUNCTION:
@@ -94,8 +99,6 @@ class Fence:
             return True  # a virtual table's constructor asks for it; a statement that says so is refused by SQLite
         if self.mode is Mode.READ or is_ours(first) or is_ours(second):
             return False
-        if action in _WRITES and self.mode is Mode.SCHEMA and (first or "").lower() in _TEMP_CATALOG:
-            return True  # renaming looks for references there
         if action in _WRITES:
             return db == "main" and (self.mode is Mode.SCHEMA or not (first or "").lower().startswith("sqlite_"))
         return self.mode is Mode.SCHEMA and action in _DDL
@@ -107,4 +110,4 @@ def _may_read(table: str, column: str, source: str | None) -> bool:
     if not is_ours(table) or table == SYSTEM_VIEW or source == INNER_VIEW:
         return True
     # The view's own parts: its inner view, and, for a bare count(*), the table without any column.
-    return table == INNER_VIEW or not column
+    return table == INNER_VIEW or (table == JOBS_TABLE and not column)

@@ -32,6 +32,7 @@ _BY_KEY = ours(
     "SELECT seq, nonce, state, queue, fire_at_us FROM main._scheduler_jobs"
     " WHERE key = ? AND state IN ('pending', 'in_progress')",
 )
+_HAND_ON = ours("UPDATE main._scheduler_jobs SET key = NULL WHERE seq = ?")
 _BY_SEQ = ours("SELECT nonce, state, queue, fire_at_us FROM main._scheduler_jobs WHERE seq = ?")
 _CANCEL = ours(
     "UPDATE main._scheduler_jobs SET state = 'canceled', completed_at_us = ? WHERE seq = ? AND state = 'pending'",
@@ -190,6 +191,10 @@ class JobWriter:
         if row is None:
             return None
         seq, nonce, state, queue, fire_at_us = row
+        if format_id(seq, nonce) == job.parent_id:
+            # The running job schedules its own successor: it hands its key on.
+            self._raw.execute(_HAND_ON, (seq,))
+            return None
         match job.on_conflict:
             case "keep":
                 return format_id(seq, nonce)

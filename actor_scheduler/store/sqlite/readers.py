@@ -36,6 +36,7 @@ class Reader:
         self._db = db
         self._connection: Connection | None = None
         self._stub = NoLoop()
+        self.usable = True  # False once its snapshot could not be given up: the next query would see the past
 
     async def open(self) -> None:
         """Connect, on the reader's own thread."""
@@ -64,8 +65,15 @@ class Reader:
         finally:
             connection.deadline_us = None
             snapshot.end()
-            if connection.raw.in_transaction:
-                connection.raw.execute(_END)
+            self._give_up_snapshot(connection.raw)
+
+    def _give_up_snapshot(self, raw: sqlite3.Connection) -> None:
+        try:
+            if raw.in_transaction:
+                raw.execute(_END)
+        except sqlite3.Error:
+            self.usable = False
+            raise
 
     async def close(self) -> None:
         """Close the connection and end its thread."""
@@ -79,8 +87,15 @@ class Reader:
 class ReaderPool:
     """Up to `size` readers, opened as they are first needed."""
 
-    def __init__(self, path: Path, size: int, make_db: Callable[[Callable[[], sqlite3.Connection]], Db]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        make_db: Callable[[Callable[[], sqlite3.Connection]], Db],
+        check_file: Callable[[], None],
+    ) -> None:
         self._path = path
+        self._check_file = check_file
         self._make_db = make_db
         self._places = asyncio.Semaphore(size)
         self._idle: list[Reader] = []
@@ -104,12 +119,20 @@ class ReaderPool:
             try:
                 return await reader.query(body, now_us, limit_us, context)
             finally:
-                if reader in self._all:
+                if not reader.usable:
+                    self._all.remove(reader)
+                    reader.abandon()
+                elif reader in self._all:
                     self._idle.append(reader)
 
     async def _open(self) -> Reader:
         reader = Reader(self._make_db(partial(connect_reader, self._path)))
-        await reader.open()
+        try:
+            await reader.open()
+            self._check_file()  # after it was opened: it may be another file under the same name by now (trap T4)
+        except BaseException:
+            reader.abandon()
+            raise
         self._all.append(reader)
         return reader
 

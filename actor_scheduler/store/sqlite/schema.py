@@ -78,6 +78,7 @@ _STEP_1: Final = (
 )
 
 STEPS: Final = (_STEP_1,)
+TABLES: Final = frozenset({"_scheduler_meta", "_scheduler_jobs", "_scheduler_attempts", "_scheduler_schema_steps"})
 VERSION: Final = len(STEPS)
 
 # A temporary view, made on each of our connections: views of the file itself may not use functions of ours.

@@ -68,7 +68,7 @@ class SqliteStore:
         self._db: Db | None = None
         self._connection: Connection | None = None
         self._writer: JobWriter | None = None
-        self._readers = ReaderPool(self.path, _READERS, make_db)
+        self._readers = ReaderPool(self.path, _READERS, make_db, self._check_file)
         self.runner: TurnRunner | None = None
         self.boot = 0
 
@@ -136,6 +136,10 @@ class SqliteStore:
         self._make_runner(next_seq)
         reach("boot.recovered")
 
+    def _check_file(self) -> None:
+        assert self._identity is not None
+        self._identity.check()
+
     def _make_runner(self, next_seq: int) -> None:
         assert self._connection is not None
         self._writer = JobWriter(self._connection.raw, self.boot, self._nonces)
@@ -153,8 +157,7 @@ class SqliteStore:
         if self._db is not None:
             self._db.abandon()
             self._db = None
-        assert self._identity is not None
-        self._identity.check()
+        self._check_file()
         try:
             await self._connect(self._connect_again)
             assert self._db is not None
@@ -222,8 +225,7 @@ class SqliteStore:
 
     def _turn(self, runner: TurnRunner, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
         try:
-            assert self._identity is not None
-            self._identity.check()
+            self._check_file()
         except ActorSchedulerError as error:
             return _refused(units, error)
         return runner.run(units, refills)

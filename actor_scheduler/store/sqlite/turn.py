@@ -12,7 +12,6 @@ import itertools
 import logging
 import sqlite3
 from contextvars import copy_context
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from actor_scheduler.clock import Clock, monotonic_us
@@ -32,6 +31,7 @@ from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
     Done,
+    Earlier,
     Effects,
     Host,
     InsertJobs,
@@ -214,7 +214,7 @@ class TurnRunner:
             if isinstance(unit, RunDue):
                 self._writer.fail_pending(unit.entry.seq, failure)
             else:
-                self._writer.complete_actions([replace(unit, outcome=failure)])
+                self._writer.complete_actions([unit._replace(outcome=failure)])
             self._commit()
         except (sqlite3.Error, Definite) as again:
             self._roll_back()
@@ -300,7 +300,7 @@ class TurnRunner:
             except ActorSchedulerError as error:
                 return Refused(error)
             if earlier is not None:
-                return Done(earlier[0])
+                return Done(Earlier(earlier[0]))
 
         def finish(value: Any) -> None:
             if once is not None:
@@ -377,11 +377,11 @@ class TurnRunner:
     def _refill(self, result: TurnResult, refills: Sequence[Refill]) -> None:
         for refill in refills:
             try:
-                entries = job_rows.window(self._raw, refill.queue, refill.after, refill.count)
+                entries = job_rows.window(self._raw, refill.queue, refill.after, refill.limit)
             except sqlite3.Error as error:
                 result.broken = StoreUnavailable(f"reading pending jobs failed: {describe(error)}")
                 return
-            result.refills.append((refill.queue, entries, len(entries) < refill.count))
+            result.refills.append((refill, entries, len(entries) < refill.limit))
             reach("refill.read")
 
 

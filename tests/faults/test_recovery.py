@@ -1,4 +1,4 @@
-"""Laws of recovery that do not hold yet. Not collected: run `pytest` on this file; move each test when it passes.
+"""Recovering from a store that broke, and ending while it is broken.
 
 A test that would hang is stopped by a real time limit, which a working product never comes near.
 """
