@@ -37,6 +37,7 @@ from actor_scheduler.limits import (
 )
 from actor_scheduler.mailbox import Command, Mailbox
 from actor_scheduler.model import ACTIONS, MUTATIONS, DueJob, Entry, Outcome
+from actor_scheduler.preparation import Preparation
 from actor_scheduler.shield import to_the_end
 from actor_scheduler.store.base import (
     Claimed,
@@ -78,15 +79,13 @@ class Actor:
         on_stuck: Callable[[], object] | None = None,
     ) -> None:
         self._store = store
-        self._host = host
         self._clock = clock
         self._window_max = window_max
         self._window_load = min(WINDOW_LOAD, window_max)
         self._index = self._new_index()
         self.attempts = Attempts(host, slots, self._attempt_ended, self._stir)
         self._alarm = Alarm(clock, self._ring)
-        self._preparing: asyncio.Task[None] | None = None
-        self._prepared: list[RunDue] = []  # due, and ready for their turn
+        self._preparation = Preparation(store, host, self._ring, self._not_prepared)
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
         self._due_max = TURN_DUE_MAX
@@ -164,10 +163,10 @@ class Actor:
             return
         self._running = False
         self._alarm.arm(None)
-        tasks = [task for task in (self._task, self._preparing) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await self._preparation.stop()
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
         self._mailbox.refuse_all(NotStarted("the app was stopped before this call was accepted"))
         self.watchers.fail_all(NotStarted("the app was stopped"))
         if self.stuck is not None:
@@ -221,7 +220,7 @@ class Actor:
     @property
     def quiet(self) -> bool:
         """Whether nothing can happen any more unless time passes or somebody calls."""
-        at_rest = not self._has_work() and not self._turn_under_way and self._preparing is None
+        at_rest = not self._has_work() and not self._turn_under_way and not self._preparation.under_way
         return at_rest and self.attempts.waiting_for_clock
 
     async def stirs(self) -> None:
@@ -263,9 +262,9 @@ class Actor:
             return False
         if self._mailbox.keeps:
             return True
-        if not self._dispatching or self._preparing is not None:
+        if not self._dispatching or self._preparation.under_way:
             return False
-        if self._prepared:
+        if self._preparation.ready:
             return True
         earliest_us = self._index.earliest_us(self._room())
         due = earliest_us is not None and earliest_us <= self._clock.now_us()
@@ -310,33 +309,20 @@ class Actor:
         if not on_hold:
             self._mailbox.release_kept()
         commands = self._mailbox.take(TURN_COMMANDS_MAX)
-        if on_hold or not self._dispatching or self._preparing is not None:
+        if on_hold or not self._dispatching or self._preparation.under_way:
             return commands, []
-        if self._prepared:
-            due, self._prepared = self._prepared, []
-            return commands, due
+        if self._preparation.ready:
+            return commands, self._preparation.take()
         taken = self._index.take_due(self._clock.now_us(), self._due_max, self._room())
         due = [RunDue(queue, entry) for queue, entry in taken]
-        if due and self._host.prepares:
-            self._preparing = asyncio.create_task(self._prepare(due), name="prepare due mutations")
+        if due and self._preparation.needed:
+            self._preparation.start(due)
             return commands, []
         return commands, due
 
-    async def _prepare(self, due: list[RunDue]) -> None:
-        """Let the host await what due mutations need before their turn, one batch at a time, so that order holds."""
-        seqs = [unit.entry.seq for unit in due if unit.queue == MUTATIONS]
-        try:
-            jobs: dict[int, DueJob] = await self._store.query(lambda snapshot: snapshot.due_jobs(seqs), None)
-            gave = await asyncio.gather(*(self._host.prepare(job) for job in jobs.values()))
-            prepared = dict(zip(jobs, gave, strict=True))
-            self._prepared = [RunDue(unit.queue, unit.entry, prepared.get(unit.entry.seq)) for unit in due]
-        except Exception as error:
-            log.warning("due jobs could not be read, trying again: %s", said(error))
-            self._put_back(due)
-            self._hold.lengthen()
-        finally:
-            self._preparing = None
-            self._wake.set()
+    def _not_prepared(self, due: list[RunDue]) -> None:
+        self._put_back(due)
+        self._hold.lengthen()
 
     def _settle(self, commands: list[Command], due: list[RunDue], result: TurnResult) -> None:
         """Open the gate: what the turn committed becomes visible, in turn order."""
@@ -443,16 +429,13 @@ class Actor:
         """Reopen the store and rebuild the index; until that works, accept nothing and say why."""
         log.error("the database must be reopened: %s", self.broken)
         self._stir()
-        if self._preparing is not None:  # what it prepares stands in the index that is rebuilt
-            self._preparing.cancel()
-            await asyncio.wait([self._preparing])
+        await self._preparation.stop()
         wait_us = HOLD_US_MIN
         while not await self._reopen():
             self._stir()
             await pause(self._clock, wait_us)
             wait_us = min(wait_us * 2, HOLD_US_MAX)
         self._index = self._new_index()
-        self._prepared.clear()
         self.broken = None
         self.watchers.tell_all()
         log.warning("the database was reopened and the index rebuilt")

@@ -17,7 +17,7 @@ import pytest
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep
 from actor_scheduler.store.sqlite.thread import InlineDb
-from actor_scheduler.testing.conformance import Bench, opened
+from actor_scheduler.testing.bench import Bench, opened
 
 OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
 

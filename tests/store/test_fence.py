@@ -11,7 +11,7 @@ import pytest
 from actor_scheduler.errors import DatabaseError, SchemaError, SqlRefused
 from actor_scheduler.store.base import Snapshot, Tx
 from actor_scheduler.store.sqlite.fence import ours
-from actor_scheduler.testing.conformance import Bench, mutation
+from actor_scheduler.testing.bench import Bench, mutation
 
 SCHEMA = """
 CREATE TABLE t (x);

@@ -14,7 +14,7 @@ import pytest
 from actor_scheduler.errors import SchemaError, StoreUnavailable
 from actor_scheduler.store.base import InsertJobs, Refused
 from actor_scheduler.store.sqlite.schema import APPLICATION_ID, VERSION
-from actor_scheduler.testing.conformance import mutation
+from actor_scheduler.testing.bench import mutation
 
 
 async def start(open_bench: Any, **options: Any) -> None:

@@ -14,7 +14,7 @@ from actor_scheduler.store.base import Done, Mutate, Snapshot, Tx
 from actor_scheduler.store.sqlite import turn
 from actor_scheduler.store.sqlite.thread import ThreadDb
 from actor_scheduler.testing import conformance
-from actor_scheduler.testing.conformance import Bench, action, claims, mutation, read_items, writes
+from actor_scheduler.testing.bench import Bench, action, claims, mutation, read_items, writes
 
 
 class Stopwatch:
