@@ -120,19 +120,41 @@ async def test_a_key_is_free_once_its_job_has_ended(start: Start, end: str) -> N
     assert await h.scheduler.list(key="k").count() == 2
 
 
-async def test_a_job_may_schedule_its_own_successor_under_its_key(start: Start) -> None:
-    """A mutation that runs is still unfinished for others, so what `keep` gives it is pinned: itself."""
+@pytest.mark.parametrize("kind", ["mutation", "action"])
+@pytest.mark.parametrize("on_conflict", ["keep", "replace", "error"])
+async def test_a_job_may_schedule_its_own_successor_under_its_key(start: Start, kind: str, on_conflict: Any) -> None:
+    """The running job hands its key on: the successor is a new job, and the key still stands for one unfinished job."""
+    namespace: Namespace[Any] = Namespace("chain")
+
+    async def tick(ctx: Any, *, left: int) -> list[str]:
+        options = {"key": "tick", "on_conflict": on_conflict}
+        first = await ctx.scheduler.run_after(10, "chain:tick", {"left": left - 1}, **options) if left else ""
+        again = await ctx.scheduler.run_after(10, "chain:tick", {"left": 0}, key="tick") if left else ""
+        return [first, again]
+
+    getattr(namespace, kind)(tick)
+    h = await start(namespace)
+    await h.scheduler.run_now("chain:tick", {"left": 3}, key="tick")
+    ended = await h.advance(100)
+    assert [job.state for job in ended] == ["success"] * 4
+    ids = [job.id for job in ended]
+    assert [job.result for job in ended] == [[successor, successor] for successor in [*ids[1:], ""]]
+
+
+async def test_a_failed_mutation_does_not_hand_its_key_on(start: Start) -> None:
+    """A successor that rolled back never was, so the key stays with the failed job, and is free."""
     namespace: Namespace[Any] = Namespace("chain")
 
     @namespace.mutation
-    async def tick(ctx: MutationCtx) -> list[Any]:
-        again = await ctx.scheduler.run_after(10, "chain:tick", key="tick")
-        return [again]
+    async def tick(ctx: MutationCtx) -> None:
+        await ctx.scheduler.run_after(10, "chain:tick", key="tick")
+        raise LookupError
 
     h = await start(namespace)
     job_id = await h.scheduler.run_now("chain:tick", key="tick")
     (job,) = await h.settle()
-    assert (job.id, job.result) == (job_id, [job_id])
+    assert (job.id, job.state, job.key) == (job_id, "failed", "tick")
+    assert await h.pending() == []
 
 
 async def test_a_replaced_job_comes_back_when_the_mutation_fails(start: Start) -> None:
@@ -303,7 +325,7 @@ async def test_only_mutations_take_an_idempotency_key_live(start: Start) -> None
 
     h = await start(namespace)
     for fn in (look, act):
-        with pytest.raises(WrongKind, match="only a mutation's outcome is recorded under an idempotency key"):
+        with pytest.raises(WrongKind, match=r"only a mutation's outcome is .* under an idempotency key"):
             await h.app.idempotent("k").call(fn)
     assert ran == []
 

@@ -7,6 +7,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,3 +150,26 @@ async def test_a_mutation_sees_what_the_mutations_before_it_did(start: Start) ->
     await h.scheduler.run_many(Call("count:count").after(1) for _ in range(30))
     ended = await h.advance(1)
     assert [job.result for job in sorted(ended, key=lambda job: job.id)] == list(range(1, 31))
+
+
+@pytest.mark.parametrize("cancel_first", [True, False])
+async def test_a_mutation_cancels_only_an_action_that_comes_after_it(start: Start, cancel_first: bool) -> None:
+    """Due together, a mutation that was accepted before an action can still cancel it; one accepted after it can't."""
+    namespace: Namespace[Any] = Namespace("race")
+    ran: list[str] = []
+
+    @namespace.action
+    async def act(ctx: ActionCtx) -> None:
+        ran.append("act")
+
+    @namespace.mutation
+    async def cancels(ctx: MutationCtx) -> bool:
+        return await ctx.scheduler.cancel(key="act")
+
+    h = await start(namespace)
+    calls = [cancels.bind().after(5), act.bind().after(5, key="act")]
+    await h.scheduler.run_many(calls if cancel_first else reversed(calls))
+    ended = {job.path: job for job in await h.advance(5)}
+    assert ended["race:cancels"].result is cancel_first
+    assert ended["race:act"].state == ("canceled" if cancel_first else "success")
+    assert ran == ([] if cancel_first else ["act"])

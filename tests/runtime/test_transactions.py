@@ -12,6 +12,7 @@ from runtime import (
     Call,
     ForgottenAwait,
     FunctionError,
+    IntegrityError,
     InvalidArgs,
     LimitExceeded,
     MutationCtx,
@@ -261,6 +262,25 @@ async def test_a_forgotten_await_in_a_nested_mutation_undoes_it(start: Start) ->
     with pytest.raises(ForgottenAwait, match="you forgot await: 1 ctx call"):
         await h.call(forgets)
     assert await left(h) == ([], 0)
+
+
+async def test_a_caught_constraint_undoes_that_statement_only(start: Start) -> None:
+    """A mutation that catches IntegrityError must go on with that statement undone, all rows of an executemany too."""
+    namespace: Namespace[Any] = Namespace("doubles")
+    insert = "INSERT INTO log (what) VALUES (?)"
+
+    @namespace.mutation
+    async def doubles(ctx: MutationCtx) -> None:
+        await ctx.db.execute(insert, ["a"])
+        with pytest.raises(IntegrityError):
+            await ctx.db.execute(insert, ["a"])
+        with pytest.raises(IntegrityError):
+            await ctx.db.executemany(insert, [["b"], ["c"], ["a"], ["d"]])
+        await ctx.db.execute(insert, ["e"])
+
+    h = await start(data, namespace)
+    await h.call(doubles)
+    assert await h.call(rows) == ["a", "e"]
 
 
 # ------------------------------------------------------------------ limits of one call
