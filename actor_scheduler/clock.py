@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from actor_scheduler.limits import ALARM_US_MAX, SECOND_US
+from actor_scheduler.limits import ALARM_US_MAX, CLOSING_US, SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,44 @@ class SystemClock:
 
     def call_at(self, when_us: int, callback: Callable[[], object]) -> Timer:
         """Arm a timer of the running loop; monotonic, at most ALARM_US_MAX away."""
-        wait_us = min(max(when_us - self.now_us(), 0), ALARM_US_MAX)
-        return asyncio.get_running_loop().call_later(wait_us / SECOND_US, callback)
+        loop = asyncio.get_running_loop()
+        wait_us = when_us - self.now_us()
+        if wait_us > ALARM_US_MAX:
+            return loop.call_later(ALARM_US_MAX / SECOND_US, callback)
+        return _PreciseTimer(loop, self, when_us, wait_us, callback)
+
+
+class _PreciseTimer:
+    """A timer that ends on the wall clock, not on the loop's grid.
+
+    Event loops wait in whole milliseconds, rounded up.  So the loop's own timer ends a little early, and the rest is
+    spent in passes of the loop, which go on serving everybody else.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: SystemClock,
+        when_us: int,
+        wait_us: int,
+        callback: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._when_us = when_us
+        self._callback = callback
+        self._handle: Timer = loop.call_later(max(wait_us - CLOSING_US, 0) / SECOND_US, self._close_in)
+
+    def _close_in(self) -> None:
+        # Only just before its moment: a clock that was set back meanwhile must not keep the loop busy.
+        if 0 < self._when_us - self._clock.now_us() <= 2 * CLOSING_US:
+            self._handle = self._loop.call_soon(self._close_in)
+        else:
+            self._callback()
+
+    def cancel(self) -> None:
+        """Forget the wake-up."""
+        self._handle.cancel()
 
 
 def monotonic_us() -> int:

@@ -138,7 +138,9 @@ class Engine:
     async def _enter_once(self, called: Invocation, key: str) -> Any:
         function = called.function
         if function.kind != "mutation":
-            msg = f"{function.path} is a {function.kind}: only a mutation's outcome is kept under an idempotency key"
+            msg = (
+                f"{function.path} is a {function.kind}: only a mutation's outcome is recorded under an idempotency key"
+            )
             raise WrongKind(msg)
         once = Idempotent(key, function.path, function.arguments.freeze(called.args, function.path))
         unit = Mutate(self._mutation_body(called), copy_context(), function.timeout_us, once)

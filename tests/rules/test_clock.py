@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.clock import SystemClock, sleep_until
-from actor_scheduler.limits import ALARM_US_MAX, SECOND_US
+from actor_scheduler.limits import ALARM_US_MAX, CLOSING_US, SECOND_US
 from actor_scheduler.testing import VirtualClock
 
 LAWS = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -217,16 +217,21 @@ class TimerLoop:
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self.passes: list[Callable[[], object]] = []
 
     def call_later(self, wait: float, callback: Callable[[], object]) -> None:
         self.waits.append(wait)
+        self.passes.append(callback)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self.passes.append(callback)
 
 
 @pytest.mark.parametrize(
     ("ahead_us", "wait"),
     [
-        (0, 0), (-SECOND_US, 0), (-(1 << 62), 0), (SECOND_US, 1), (SECOND_US // 2, 0.5),
-        (ALARM_US_MAX, 60), (ALARM_US_MAX + 1, 60), (1 << 62, 60),
+        (0, 0), (-SECOND_US, 0), (-(1 << 62), 0), (CLOSING_US, 0), (SECOND_US, 0.999), (SECOND_US // 2, 0.499),
+        (ALARM_US_MAX, 59.999), (ALARM_US_MAX + 1, 60), (1 << 62, 60),
     ],
 )  # fmt: skip
 def test_the_system_clock_never_sleeps_past_a_minute(
@@ -238,3 +243,21 @@ def test_the_system_clock_never_sleeps_past_a_minute(
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     clock.call_at(1_000 + ahead_us, lambda: None)
     assert loop.waits == [wait]
+
+
+def test_the_system_clock_closes_in_on_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last millisecond is spent in passes of the loop, so it rings at its moment; a clock set back rings at once."""
+    loop, clock, now_us, rung = TimerLoop(), SystemClock(), [0], []
+    monkeypatch.setattr(SystemClock, "now_us", lambda _: now_us[0])
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    clock.call_at(SECOND_US, lambda: rung.append(now_us[0]))
+    now_us[0] = SECOND_US - CLOSING_US
+    while not rung:
+        loop.passes.pop()()
+        now_us[0] += 100
+    assert rung == [SECOND_US]
+
+    clock.call_at(2 * SECOND_US, lambda: rung.append(now_us[0]))
+    now_us[0] -= 3600 * SECOND_US
+    loop.passes.pop()()
+    assert rung == [SECOND_US, now_us[0]]
