@@ -200,24 +200,6 @@ async def test_a_function_of_another_app_is_not_scheduled(start: Start) -> None:
         await h.scheduler.now().call(Namespace("jobs").mutation(name="note")(twin))
 
 
-async def test_a_nested_call_schedules_for_the_job_it_belongs_to(start: Start) -> None:
-    """A helper mutation called by a job must know the job: as parent of what it schedules, and to hand its key on."""
-    namespace: Namespace[Any] = Namespace("chain")
-
-    @namespace.mutation
-    async def again(ctx: MutationCtx) -> str:
-        return await ctx.scheduler.run_after(10, "chain:tick", key="tick")
-
-    @namespace.mutation
-    async def tick(ctx: MutationCtx) -> str:
-        return await ctx.run_mutation(again)
-
-    h = await start(namespace)
-    job_id = await h.scheduler.run_now("chain:tick", key="tick")
-    await h.settle()
-    assert [job.parent_id for job in await h.pending()] == [job_id]
-
-
 async def test_an_argument_may_be_called_self(start: Start) -> None:
     """`bind` must take its own parameters by position only."""
     namespace: Namespace[Any] = Namespace("names")

@@ -157,6 +157,24 @@ async def test_a_failed_mutation_does_not_hand_its_key_on(start: Start) -> None:
     assert await h.pending() == []
 
 
+async def test_a_nested_call_schedules_for_the_job_it_belongs_to(start: Start) -> None:
+    """A helper mutation called by a job must know the job: as parent of what it schedules, and to hand its key on."""
+    namespace: Namespace[Any] = Namespace("chain")
+
+    @namespace.mutation
+    async def again(ctx: MutationCtx) -> str:
+        return await ctx.scheduler.run_after(10, "chain:tick", key="tick")
+
+    @namespace.mutation
+    async def tick(ctx: MutationCtx) -> str:
+        return await ctx.run_mutation(again)
+
+    h = await start(namespace)
+    job_id = await h.scheduler.run_now("chain:tick", key="tick")
+    await h.settle()
+    assert [job.parent_id for job in await h.pending()] == [job_id]
+
+
 async def test_a_replaced_job_comes_back_when_the_mutation_fails(start: Start) -> None:
     """A replacement inside a mutation that rolls back must leave the first job pending, and it must run."""
     namespace: Namespace[Any] = Namespace("swap")
