@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Self
+from collections.abc import Mapping
+from typing import Any, Generic, Self
 
 from typing_extensions import Unpack
 
+from actor_scheduler.errors import InvalidArgs
 from actor_scheduler.model import Args, JobOptions, R_co
-
-if TYPE_CHECKING:
-    from actor_scheduler.times import Delay, Instant
+from actor_scheduler.times import After, At, Delay, Due, Instant
 
 
 class Call(Generic[R_co]):
     """One function with its arguments and, optionally, its moment and options: a value to build, keep and schedule.
 
-    Arguments are checked when it is scheduled, not here.  `fn.bind(…)` is the typed way to make one.
+    The function, its arguments and the moment are checked when it is scheduled.  `fn.bind(…)` is the typed way to make
+    one.  Raises InvalidArgs when the path is no str, or the arguments are no mapping.
     """
 
-    __slots__ = ("args", "delay", "instant", "options", "path")
+    __slots__ = ("args", "due", "function", "options", "path")
 
-    def __init__(self, path: str, args: Args | None = None, /) -> None:
+    def __init__(self, path: str, args: Args | None = None, /, *, function: object = None) -> None:
+        if not isinstance(path, str):
+            msg = f"a call takes a 'namespace:function' path, not {type(path).__name__}; for a function use fn.bind(…)"
+            raise InvalidArgs(msg)
+        if args is not None and not isinstance(args, Mapping):
+            msg = f"arguments are a mapping of names to values, not {type(args).__name__}"
+            raise InvalidArgs(msg)
         self.path = path
         self.args: Args = dict(args or {})
-        self.delay: Delay | None = None
-        self.instant: Instant | None = None
+        self.due: Due | None = None
         self.options: JobOptions = {}
+        self.function = function  # whose path it is, when it was bound: another app may use the same path
 
     def after(self, delay: Delay = 0, /, **options: Unpack[JobOptions]) -> Self:
         """Return the same call, due `delay` (a timedelta, or seconds) after it is accepted."""
-        return self._moved(delay, None, options)
+        return self._moved(After(delay), options)
 
     def at(self, when: Instant, /, **options: Unpack[JobOptions]) -> Self:
         """Return the same call, due at an instant (an aware datetime, or epoch seconds)."""
-        return self._moved(None, when, options)
+        return self._moved(At(when), options)
 
-    def _moved(self, delay: Delay | None, instant: Instant | None, options: JobOptions) -> Self:
-        copy = type(self)(self.path, self.args)
-        copy.delay, copy.instant = delay, instant
+    def _moved(self, due: Due, options: JobOptions) -> Self:
+        copy = type(self)(self.path, self.args, function=self.function)
+        copy.due = due
         copy.options = {**self.options, **options}
         return copy
 
@@ -53,4 +60,4 @@ class Call(Generic[R_co]):
     __hash__ = None  # type: ignore[assignment]  # it holds a dict
 
     def _parts(self) -> tuple[Any, ...]:
-        return self.path, self.args, self.delay, self.instant, self.options
+        return self.path, self.args, self.due, self.options

@@ -130,6 +130,11 @@ class PartiallyScheduled(ActorSchedulerError):
     def __init__(self, ids: Sequence[str], cause: BaseException) -> None:
         super().__init__(f"{len(ids)} jobs are durable, then: {type(cause).__name__}: {cause}")
         self.ids = ids
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error be copied and pickled."""
+        return type(self), (self.ids, self.cause)
 
 
 # ------------------------------------------------------------------ a function's own failure
@@ -143,6 +148,10 @@ class FunctionError(Exception):
         self.code = code
         self.message = message
         self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error be copied and pickled."""
+        return type(self), (self.code, self.message, self.data)
 
 
 # ------------------------------------------------------------------ carrying errors

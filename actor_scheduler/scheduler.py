@@ -7,6 +7,7 @@ durable before the call returns.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
@@ -22,14 +23,15 @@ from actor_scheduler.limits import (
 )
 from actor_scheduler.model import Args, Job, JobFilter, JobOptions, Kind, NewJob, Page, State
 from actor_scheduler.store.base import CancelJob
-from actor_scheduler.times import Delay, Instant, delay_us, instant_us
+from actor_scheduler.times import NOW, After, At, Delay, Due, Instant, delay_us, instant_us
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
 P = ParamSpec("P")
 
 _OPTIONS = frozenset(JobOptions.__annotations__)
+_STATES = frozenset({"pending", "in_progress", "success", "failed", "canceled"})
 _ON_CONFLICT = frozenset({"keep", "replace", "error"})
 
 
@@ -49,8 +51,15 @@ class Bindable(Protocol[P]):
 class Targets(Protocol):
     """Who knows which functions can be scheduled."""
 
-    def check(self, path: str, args: Args) -> tuple[str, Kind, bytes]:
-        """Return the canonical path, the kind and the encoded arguments; raise what makes them unschedulable."""
+    def check(self, path: str, args: Args, function: object) -> tuple[str, Kind, bytes]:
+        """Return the canonical path, the kind and the encoded arguments; raise what makes them unschedulable.
+
+        `function` is whose path it is, when the call was bound to one.
+        """
+        ...
+
+    def paths(self, path: str) -> tuple[str, ...]:
+        """Return every path under which jobs of this function may stand: its own and its aliases."""
         ...
 
 
@@ -110,16 +119,16 @@ class Scheduler:
         ):  # fmt: skip
             if value:
                 span_us += delay_us(delay_us(value, what=name) * unit / 1_000_000, what=name)
-        return Moment(self, timedelta(microseconds=span_us), None, options)
+        return Moment(self, After(timedelta(microseconds=span_us)), options)
 
     def at(self, when: Instant, /, **options: Unpack[JobOptions]) -> Moment:
         """Return the moment of an aware datetime or of epoch seconds. Raises InvalidTime."""
         instant_us(when, self._port.now_us())
-        return Moment(self, None, when, options)
+        return Moment(self, At(when), options)
 
     def now(self, **options: Unpack[JobOptions]) -> Moment:
         """Return the moment right after acceptance: in a mutation, right after its commit."""
-        return Moment(self, timedelta(0), None, options)
+        return Moment(self, NOW, options)
 
     # ------------------------------------------------------------ by path, or by a bound call
 
@@ -152,7 +161,7 @@ class Scheduler:
 
         Raises InvalidTime, InvalidArgs, LimitExceeded, UnknownFunction, WrongKind or KeyConflict: nothing is stored.
         """
-        return self._insert(_call(what, args), delay, None, options)
+        return self._insert(_call(what, args), After(delay), options)
 
     @overload
     def run_at(
@@ -183,7 +192,7 @@ class Scheduler:
 
         Raises as `run_after` does.
         """
-        return self._insert(_call(what, args), None, when, options)
+        return self._insert(_call(what, args), At(when), options)
 
     @overload
     def run_now(
@@ -206,7 +215,7 @@ class Scheduler:
 
         Raises as `run_after` does.
         """
-        return self._insert(_call(what, args), 0, None, options)
+        return self._insert(_call(what, args), NOW, options)
 
     def run_many(self, calls: Iterable[Call[Any]], /) -> Coroutine[Any, Any, Sequence[str]]:
         """Schedule many calls and return their ids in the same order. A call without a moment is due now.
@@ -214,17 +223,18 @@ class Scheduler:
         In a mutation or action: at most 1000, all or none.  On the app: any number, committed in chunks of 1000; when
         a chunk fails after others were committed, PartiallyScheduled says which ids are durable.
         """
+        if not isinstance(calls, Iterable):
+            msg = f"run_many takes many calls, not {type(calls).__name__}"
+            raise InvalidArgs(msg)
         if self._port.bounded:
-            return self._port.insert_many([self._new_job(call, call.delay, call.instant, {}) for call in calls])
+            return self._port.insert_many([self._new_job(call, None, {}) for call in calls])
         return self._run_chunks(calls)
 
     async def _run_chunks(self, calls: Iterable[Call[Any]]) -> Sequence[str]:
         ids: list[str] = []
         waiting = iter(calls)
         try:
-            while chunk := [
-                self._new_job(call, call.delay, call.instant, {}) for call in itertools.islice(waiting, RUN_MANY_CHUNK)
-            ]:
+            while chunk := [self._new_job(call, None, {}) for call in itertools.islice(waiting, RUN_MANY_CHUNK)]:
                 ids.extend(await self._port.insert_many(chunk))
         except Exception as error:
             if ids:
@@ -248,14 +258,14 @@ class Scheduler:
             msg = "cancel takes a job id, or key=…"
             raise InvalidArgs(msg)
         if job_id is not None:
-            _check_id(job_id)
+            check_id(job_id)
         if key is not None:
             check_key(key, "key")
         return self._port.cancel(CancelJob(job_id, key))
 
     def get(self, job_id: str, /) -> Coroutine[Any, Any, Job | None]:
         """Return the job as it stands, or None when there is no such job (it may have been pruned)."""
-        _check_id(job_id)
+        check_id(job_id)
         return self._port.get(job_id)
 
     def retry(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
@@ -263,36 +273,28 @@ class Scheduler:
 
         Raises KeyConflict when another unfinished job has taken its key meanwhile.
         """
-        _check_id(job_id)
+        check_id(job_id)
         return self._port.retry(job_id)
 
     # ------------------------------------------------------------ from a call to a job
 
-    def _insert(
-        self,
-        call: Call[Any],
-        delay: Delay | None,
-        instant: Instant | None,
-        options: JobOptions,
-    ) -> Coroutine[Any, Any, str]:
-        if call.delay is not None or call.instant is not None:
+    def _insert(self, call: Call[Any], due: Due, options: JobOptions) -> Coroutine[Any, Any, str]:
+        if call.due is not None:
             msg = f"{call!r} has its own moment: give it to run_many, or leave .after/.at away"
             raise InvalidArgs(msg)
-        return self._port.insert_one(self._new_job(call, delay, instant, options))
+        return self._port.insert_one(self._new_job(call, due, options))
 
-    def _new_job(
-        self,
-        call: Call[Any],
-        delay: Delay | None,
-        instant: Instant | None,
-        options: JobOptions,
-    ) -> NewJob:
+    def _new_job(self, call: Call[Any], due: Due | None, options: JobOptions) -> NewJob:
+        if not isinstance(call, Call):
+            msg = f"run_many takes fn.bind(…) or Call(path, args), not {type(call).__name__}"
+            raise InvalidArgs(msg)
         now_us = self._port.now_us()
-        if instant is not None:
-            scheduled_at_us = instant_us(instant, now_us)
-        else:
-            scheduled_at_us = now_us + (delay_us(delay) if delay is not None else 0)
-        path, kind, args = self._targets.check(call.path, call.args)
+        match due or call.due or NOW:
+            case At(when):
+                scheduled_at_us = instant_us(when, now_us)
+            case After(delay):
+                scheduled_at_us = now_us + delay_us(delay)
+        path, kind, args = self._targets.check(call.path, call.args, call.function)
         if self._port.bounded:
             self._charge(len(args))
         fire_at_us = max(scheduled_at_us, now_us)
@@ -315,34 +317,32 @@ class Scheduler:
     # last: from here on `list` is this method inside the class body
     def list(self, *, fn: Target | str | None = None, state: State | None = None, key: str | None = None) -> JobList:
         """Return the jobs that match, newest first: `async for job in …` walks them all, `await ….page()` takes one."""
-        paths = None if fn is None else (fn if isinstance(fn, str) else fn.path,)
-        return JobList(self._port, JobFilter(paths, state, key))
+        if state is not None and state not in _STATES:
+            msg = f"state must be one of {sorted(_STATES)}, not {state!r}"
+            raise InvalidArgs(msg)
+        if key is not None:
+            check_key(key, "key")
+        path = fn if fn is None or isinstance(fn, str) else getattr(fn, "path", None)
+        if fn is not None and (not isinstance(path, str) or storable(path) != path):
+            msg = f"fn is a registered function or its 'namespace:function' path, not {type(fn).__name__}"
+            raise InvalidArgs(msg)
+        return JobList(self._port, JobFilter(None if path is None else self._targets.paths(path), state, key))
 
 
 class Moment:
     """When, and with which options; `.call` says what."""
 
-    __slots__ = ("_delay", "_instant", "_options", "_scheduler")
+    __slots__ = ("_due", "_options", "_scheduler")
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        delay: timedelta | None,
-        instant: Instant | None,
-        options: JobOptions,
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, due: Due, options: JobOptions) -> None:
         self._scheduler = scheduler
-        self._delay = delay
-        self._instant = instant
+        self._due = due
         self._options = options
 
     def call(self, fn: Bindable[P], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, str]:
         """Schedule `fn` with these arguments and return the job's id. Raises as `Scheduler.run_after` does."""
         return self._scheduler._insert(  # noqa: SLF001 - a Moment is a part of its scheduler
-            fn.bind(*args, **kwargs),
-            self._delay,
-            self._instant,
-            self._options,
+            fn.bind(*args, **kwargs), self._due, self._options
         )
 
 
@@ -383,7 +383,7 @@ def check_options(options: JobOptions) -> JobOptions:
         if name in options:
             check_key(options.get(name), name)
     if "on_conflict" in options:
-        if options["on_conflict"] not in _ON_CONFLICT:
+        if not isinstance(options["on_conflict"], str) or options["on_conflict"] not in _ON_CONFLICT:
             msg = f"on_conflict must be one of {sorted(_ON_CONFLICT)}, not {options['on_conflict']!r}"
             raise InvalidArgs(msg)
         if "key" not in options:
@@ -399,7 +399,8 @@ def check_key(value: object, name: str) -> None:
         raise InvalidArgs(msg)
 
 
-def _check_id(job_id: object) -> None:
+def check_id(job_id: object) -> None:
+    """Raise InvalidArgs unless a job id is a str; whether there is such a job is another question."""
     if not isinstance(job_id, str):
         msg = f"a job id is a str, not {type(job_id).__name__}"
         raise InvalidArgs(msg)
@@ -410,8 +411,5 @@ def _call(what: str | Call[Any], args: Args | None) -> Call[Any]:
         return what
     if not isinstance(what, str):
         msg = f"give a 'namespace:function' path or fn.bind(…), not {type(what).__name__}"
-        raise InvalidArgs(msg)
-    if args is not None and not isinstance(args, dict) and not hasattr(args, "keys"):
-        msg = f"arguments are a mapping of names to values, not {type(args).__name__}"
         raise InvalidArgs(msg)
     return Call(what, args)

@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from actor_scheduler.errors import InvalidTime
 from actor_scheduler.limits import AHEAD_US_MAX, EPOCH_SECONDS_MAX, SECOND_US
 
 Delay: TypeAlias = timedelta | float  # seconds
 Instant: TypeAlias = datetime | float  # aware, or epoch seconds
+
+
+class After(NamedTuple):
+    """A moment as a delay from acceptance."""
+
+    delay: Delay
+
+
+class At(NamedTuple):
+    """A moment as an instant."""
+
+    when: Instant
+
+
+Due: TypeAlias = After | At
+NOW: Final = After(0)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)

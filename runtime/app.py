@@ -14,11 +14,11 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from actor_scheduler.actor import Actor
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, NotStarted, SchemaError
-from actor_scheduler.ids import parse_id
+from actor_scheduler.ids import NonceSource, SystemNonces, parse_id
 from actor_scheduler.limits import ACTIONS_MAX, WINDOW_MAX
 from actor_scheduler.model import TERMINAL, Args, Job
 from actor_scheduler.ports import ActorPort, Running
-from actor_scheduler.scheduler import Scheduler, check_key
+from actor_scheduler.scheduler import Scheduler, check_id, check_key
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
 from actor_scheduler.times import Delay, delay_us
@@ -64,9 +64,16 @@ class AppScheduler(Scheduler):
         Raises TimeoutError after `timeout` (a timedelta, or seconds, on the app's clock), InvalidArgs when there is no
         such job.
         """
+        check_id(job_id)
         if timeout is None:
             return await self._wait(job_id)
-        return await within(self._running().clock, delay_us(timeout, what="timeout"), self._wait(job_id))
+        try:
+            return await within(self._running().clock, delay_us(timeout, what="timeout"), self._wait(job_id))
+        except TimeoutError:
+            job = await self.get(job_id)  # it may have ended before it was asked for: a timeout of 0 is a look
+            if job is None or job.state not in TERMINAL:
+                raise
+            return job
 
     async def _wait(self, job_id: str) -> Job:
         parsed = parse_id(job_id)
@@ -88,8 +95,11 @@ class _LateTargets:
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
 
-    def check(self, path: str, args: Args) -> Any:
-        return self._engine().check(path, args)
+    def check(self, path: str, args: Args, function: object) -> Any:
+        return self._engine().check(path, args, function)
+
+    def paths(self, path: str) -> tuple[str, ...]:
+        return self._engine().paths(path)
 
 
 class App(Generic[AuthT]):
@@ -162,6 +172,7 @@ class App(Generic[AuthT]):
             raise InvalidArgs(msg)
         self._slots = max_running_actions
         self._clock: Clock = clock if clock is not None else SystemClock()
+        self._nonces: NonceSource = SystemNonces()
         self._auth = auth
         self._on_stuck = _exit if exit_when_stuck else None
         self._registry = Registry()
@@ -286,7 +297,7 @@ class App(Generic[AuthT]):
             msg = "the app is running already"
             raise AlreadyStarted(msg)
         self._registry.check()
-        engine = Engine(self._registry, self._clock, Providers(self._overrides), self._auth)
+        engine = Engine(self._registry, self._clock, Providers(self._overrides), self._auth, self._nonces)
         store = self._make_store(
             self._db,
             engine,
@@ -295,6 +306,7 @@ class App(Generic[AuthT]):
             create=self._create,
             synchronous=self._synchronous,
             lock_timeout_us=self._lock_timeout_us,
+            nonces=self._nonces,
         )
         actor = Actor(
             store,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
@@ -31,6 +30,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 AuthT = DefaultTypeVar("AuthT", default=Any)
+
+
+_U64 = (1 << 64) - 1
 
 
 class Ctx(Protocol):
@@ -219,7 +221,8 @@ class ActionCtx(Generic[AuthT]):
         if isinstance(invoker, JobInvoker):
             return invoker.occurrence_id
         if self._own_key is None:
-            self._own_key = secrets.token_hex(16)
+            nonces = self._engine.nonces
+            self._own_key = f"{nonces() & _U64:016x}{nonces() & _U64:016x}"
         return self._own_key
 
     @property

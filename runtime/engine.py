@@ -22,7 +22,7 @@ from actor_scheduler.errors import (
     said,
     storable,
 )
-from actor_scheduler.ids import parse_id
+from actor_scheduler.ids import NonceSource, parse_id
 from actor_scheduler.limits import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from actor_scheduler.model import Cause, DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.ports import Running
@@ -72,12 +72,14 @@ class Engine:
         clock: Clock,
         providers: Providers,
         resolver: Callable[[AuthRequest], Awaitable[Any]] | None,
+        nonces: NonceSource,
     ) -> None:
         self.registry = registry
         self.clock = clock
         self.providers = providers
         self.prepares = resolver is not None
         self._resolver = resolver
+        self.nonces = nonces
         self._running: Running | None = None
 
     def attach(self, actor: Actor, store: Store) -> None:
@@ -163,9 +165,13 @@ class Engine:
 
     # ------------------------------------------------------------ Targets: what may be scheduled
 
-    def check(self, path: str, args: Args) -> tuple[str, Kind, bytes]:
+    def check(self, path: str, args: Args, function: object) -> tuple[str, Kind, bytes]:
         """Return the canonical path, the kind and the encoded arguments of a call that can be scheduled."""
-        return self.registry.schedulable(path, args)
+        return self.registry.schedulable(path, args, function)
+
+    def paths(self, path: str) -> tuple[str, ...]:
+        """Return every path under which jobs of this function may stand."""
+        return self.registry.paths(path)
 
     # ------------------------------------------------------------ Host: due jobs
 
@@ -259,6 +265,9 @@ def _code(error: FunctionError) -> str:
 def _trace(error: BaseException) -> str | None:
     try:
         text = "".join(traceback.format_exception(error))
+        if len(text) > TRACEBACK_CHARS_MAX:  # the frames are worth more than the end of a long message
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            text = f"{frames[-TRACEBACK_CHARS_MAX // 2 :]}{said(error)[: TRACEBACK_CHARS_MAX // 2]}"
     except Exception:  # an error's own methods may fail
         return None
-    return storable(text[-TRACEBACK_CHARS_MAX:])
+    return storable(text)

@@ -66,9 +66,9 @@ class Function(Generic[P, R_co]):
 class Schedulable(Function[P, R_co]):
     """A mutation or an action. A query is not one, so scheduling a query is a type error."""
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """Return a call of this function with these arguments. Raises InvalidArgs for too many or doubled ones."""
-        return Call(self.path, self.arguments.bind(args, dict(kwargs)))
+        return Call(self.path, self.arguments.bind(args, dict(kwargs)), function=self)
 
 
 class Query(Function[P, R_co]):
@@ -186,6 +186,9 @@ class Namespace(Generic[AuthT]):
     ) -> ActionDecorator[AuthT]: ...
     def action(self, fn: Any = None, /, **options: Any) -> Any:
         """Register a function with effects outside the database. Scheduled, it is started at most once."""
+        if "timeout" in options:
+            msg = "an action takes no timeout yet: use asyncio.timeout in its body"
+            raise NotRegistrable(msg)
         return self._register(Action, fn, options)
 
     def _register(self, make: type[Function[..., Any]], fn: Any, options: dict[str, Any]) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
 Provider: TypeAlias = Callable[[], Any]
+
+log = logging.getLogger("actor_scheduler")
 
 
 class Providers:
@@ -16,36 +19,75 @@ class Providers:
 
     def __init__(self, overrides: dict[Provider, Any]) -> None:
         self._overrides = overrides
-        self._made: dict[Provider, asyncio.Future[Any]] = {}
-        self._open = contextlib.AsyncExitStack()
+        self._owned: dict[Provider, _Owned] = {}
 
     async def use(self, provider: Provider) -> Any:
         """Return the provider's value, made the first time. A failure is not remembered: the next use tries again."""
         if provider in self._overrides:
             return self._overrides[provider]
-        making = self._made.get(provider)
-        if making is None:
-            making = self._made[provider] = asyncio.get_running_loop().create_future()
-            try:
-                making.set_result(await self._make(provider))
-            except BaseException as error:
-                del self._made[provider]
-                making.set_exception(
-                    error if isinstance(error, Exception) else RuntimeError("the first use was stopped")
-                )
-                making.exception()  # seen: whoever waits gets it, nobody else needs it
-                raise
-        return await asyncio.shield(making)
-
-    async def _make(self, provider: Provider) -> Any:
-        if inspect.isasyncgenfunction(provider):
-            return await self._open.enter_async_context(contextlib.asynccontextmanager(provider)())
-        made = provider()
-        if inspect.isawaitable(made):
-            return await made
-        return made
+        owned = self._owned.get(provider)
+        if owned is None:
+            owned = self._owned[provider] = _Owned(provider)
+        try:
+            return await asyncio.shield(owned.value)  # a canceled user must not take it from the others
+        except BaseException:
+            if owned.failed:
+                self._owned.pop(provider, None)
+            raise
 
     async def close(self) -> None:
         """Run what the providers have after their `yield`, the last made first."""
-        self._made.clear()
-        await self._open.aclose()
+        owned, self._owned = list(self._owned.values()), {}
+        for one in reversed(owned):
+            await one.close()
+
+
+class _Owned:
+    """One value, and the task that opens, keeps and closes it: cancel scopes must be left where they were entered."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.value: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._closing = asyncio.Event()
+        self._task = asyncio.create_task(self._own(provider), name=f"provider {provider!r:.60}")
+
+    @property
+    def failed(self) -> bool:
+        """Whether making the value raised."""
+        return self.value.done() and (self.value.cancelled() or self.value.exception() is not None)
+
+    async def _own(self, provider: Provider) -> None:
+        try:
+            async with _opened(provider) as value:
+                self.value.set_result(value)
+                await self._closing.wait()
+        except BaseException as error:
+            if self.value.done():
+                log.exception("closing what %r gave failed", provider)
+            elif isinstance(error, asyncio.CancelledError):
+                self.value.cancel()
+            else:
+                self.value.set_exception(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def close(self) -> None:
+        """Close the value and wait for it; one that is still being made is given up."""
+        if not self.value.done():
+            self._task.cancel()
+        self._closing.set()
+        await asyncio.wait([self._task])
+
+
+@contextlib.asynccontextmanager
+async def _opened(provider: Provider) -> AsyncIterator[Any]:
+    """Open what a provider gives: its one `yield`, what it awaits to, or what it returns."""
+    if inspect.isasyncgenfunction(provider):
+        provider = contextlib.asynccontextmanager(provider)
+    made = provider()
+    if isinstance(made, contextlib.AsyncContextDecorator) and isinstance(made, contextlib.AbstractAsyncContextManager):
+        async with made as value:  # of @asynccontextmanager; another object may be a lock, which is not ours to enter
+            yield value
+    elif inspect.isawaitable(made):
+        yield await made
+    else:
+        yield made

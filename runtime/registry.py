@@ -75,7 +75,12 @@ class Registry:
             return f"no function is registered as {path!r}: did you mean {near[0]!r}?"
         return f"no function is registered as {path!r}: is its namespace included (app.include(…))?"
 
-    def schedulable(self, path: str, args: Args) -> tuple[str, Kind, bytes]:
+    def paths(self, path: str) -> tuple[str, ...]:
+        """Return every path of the function that has this one, or just this one when there is none."""
+        function = self._find(path) or self._aliases.get(path)
+        return (path,) if function is None else (function.path, *function.aliases)
+
+    def schedulable(self, path: str, args: Args, bound: object) -> tuple[str, Kind, bytes]:
         """Return what the scheduler stores of a call: canonical path, kind, arguments.
 
         Raises UnknownFunction, WrongKind for a query, InvalidArgs or LimitExceeded.
@@ -83,6 +88,9 @@ class Registry:
         function = self._find(path)
         if function is None:
             function = self.resolve(path)
+        if bound is not None and bound is not function:
+            msg = f"{bound!r} is not this app's function of that path: include its namespace"
+            raise UnknownFunction(msg)
         if function.kind == "query":
             msg = f"{path} is a query: it changes nothing, so it can't be scheduled; schedule a mutation or an action"
             raise WrongKind(msg)

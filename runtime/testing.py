@@ -78,20 +78,23 @@ class Harness(Generic[AuthT]):
         self._folder: str | None = None
         self._nonces = SeededNonces(seed)
         self._before: dict[str, Any] = {}
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, int]] = set()
 
     # ------------------------------------------------------------ life
 
     async def __aenter__(self) -> Self:
         """Start the app on the virtual clock."""
         app = self.app
-        self._before = {name: getattr(app, name) for name in ("_db", "_clock", "_make_store", "_synchronous")}
+        self._before = {
+            name: getattr(app, name) for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous")
+        }
         if self._db is None:
             self._folder = tempfile.mkdtemp(prefix="harness-")
             self._db = Path(self._folder) / "app.db"
         app._db = self._db  # noqa: SLF001 - the harness is the one place that puts other parts into an app
         app._clock = self.clock  # noqa: SLF001
-        app._make_store = partial(SqliteStore, make_db=InlineDb, nonces=self._nonces)  # noqa: SLF001
+        app._make_store = partial(SqliteStore, make_db=InlineDb)  # noqa: SLF001
+        app._nonces = self._nonces  # noqa: SLF001
         app._synchronous = "OFF"  # noqa: SLF001 - flushes guard against power cuts, which a test can't have
         try:
             await app._start()  # noqa: SLF001
@@ -210,8 +213,12 @@ class Harness(Generic[AuthT]):
                 raise NotSettled(msg) from None
 
     async def _newly_ended(self) -> Sequence[Job]:
-        ended = [job async for job in self.app.scheduler.list() if job.state in TERMINAL and job.id not in self._seen]
-        self._seen.update(job.id for job in ended)
+        ended = [
+            job
+            async for job in self.app.scheduler.list()
+            if job.state in TERMINAL and (job.id, job.attempt) not in self._seen
+        ]
+        self._seen.update((job.id, job.attempt) for job in ended)
         return sorted(ended, key=lambda job: (job.completed_at or START, job.id))
 
     # ------------------------------------------------------------ use

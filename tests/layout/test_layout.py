@@ -61,7 +61,6 @@ CHANCE = {
     "actor_scheduler/store/sqlite/fence.py": "the secret comment of our statements, per process",
     "actor_scheduler/store/sqlite/schema.py": "the uuid of a new database",
     "actor_scheduler/testing/nonces.py": "nonces from a seed",
-    "runtime/context.py": "the idempotency key of a live action",
 }
 
 TOO_LONG: dict[str, str] = {}  # path: reason

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actor_scheduler.limits import AHEAD_US_MAX
+from actor_scheduler.times import After
 from runtime import ActionCtx, Call, InvalidArgs, InvalidTime, MutationCtx, Namespace
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ async def test_a_bound_call_is_a_value(start: Start) -> None:
     h = await start(jobs)
     call = note.bind(what="v")
     later = call.after(5, key="a")
-    assert (call.delay, call.options, later.delay, later.options) == (None, {}, 5, {"key": "a"})
+    assert (call.due, call.options, later.due, later.options) == (None, {}, After(5), {"key": "a"})
     assert later.at(START, idempotency_key="b") == call.at(START, key="a", idempotency_key="b")
     assert call == Call("jobs:note", {"what": "v"})
     assert call != later

@@ -48,12 +48,12 @@ def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: i
 
     Raises InvalidArgs for a limit outside 1 … PAGE_MAX, or a cursor that no page gave.
     """
-    if not 1 <= limit <= PAGE_MAX:
-        msg = f"limit must be from 1 to {PAGE_MAX}, not {limit}"
+    if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
+        msg = f"limit must be from 1 to {PAGE_MAX}, not {limit!r:.40}"
         raise InvalidArgs(msg)
     where, values = _where(which)
     if cursor is not None:
-        if not cursor.isdecimal() or len(cursor) > len(str(1 << 63)):
+        if not isinstance(cursor, str) or not cursor.isdecimal() or len(cursor) > len(str(1 << 63)):
             msg = "cursor must be the next_cursor of an earlier page"
             raise InvalidArgs(msg)
         where.append("seq < ?")

@@ -1,9 +1,4 @@
-"""Rules that do not hold yet, as tests. Pytest does not collect this file by itself; to see them fail:
-
-    pytest tests/runtime/pending_bugs.py
-
-Each moves to the file of its subject with its fix.
-"""
+"""What would surprise a user: each of these was a bug once."""
 
 from __future__ import annotations
 
@@ -257,4 +252,4 @@ async def test_a_long_message_does_not_displace_the_traceback(start: Start) -> N
     h = await start(namespace)
     await h.scheduler.now().call(fails)
     (job,) = await h.settle()
-    assert "pending_bugs" in str(job.traceback)
+    assert "test_surprises" in str(job.traceback)
