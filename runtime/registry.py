@@ -21,6 +21,7 @@ class Registry:
     def __init__(self) -> None:
         self._namespaces: dict[str, Namespace[Any]] = {}
         self._aliases: dict[str, Function[..., Any]] = {}
+        self._found: dict[str, Function[..., Any]] = {}  # functions are never taken away: once found, always found
 
     def include(self, namespace: Namespace[Any]) -> None:
         """Add a namespace. Raises NotRegistrable when its name is taken by another one."""
@@ -65,8 +66,13 @@ class Registry:
         return function
 
     def _find(self, path: str) -> Function[..., Any] | None:
-        namespace = self._namespaces.get(path.partition(":")[0])
-        return namespace.functions.get(path) if namespace is not None else None
+        function = self._found.get(path)
+        if function is None:
+            namespace = self._namespaces.get(path.partition(":")[0])
+            function = namespace.functions.get(path) if namespace is not None else None
+            if function is not None:
+                self._found[path] = function
+        return function
 
     def _unknown(self, path: str) -> str:
         known = [function.path for function in self.functions()]
