@@ -36,6 +36,7 @@ class Registry:
     def check(self) -> None:
         """Resolve every type hint and alias. Raises NotRegistrable with all that is wrong, at one go."""
         problems: list[str] = []
+        self._found = {}
         self._aliases = {}
         for function in self.functions():
             try:

@@ -6,7 +6,6 @@ Each is a mistake that a scheduler like this one could make.  Only a child that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from actor_scheduler.crashpoints import reach

@@ -12,8 +12,8 @@ import pytest
 from actor_scheduler import codec
 from actor_scheduler.model import ACTIONS, MUTATIONS, Failed, JobFilter
 from actor_scheduler.store.base import CompleteJob, Snapshot, Tx
-from actor_scheduler.testing.clock import START_US
 from actor_scheduler.testing.bench import Bench, action, claims, mutation, writes
+from actor_scheduler.testing.clock import START_US
 
 DOCUMENTED = {
     "id", "name", "kind", "args", "scheduled_time_us", "completed_time_us", "started_time_us", "created_time_us", "state",
