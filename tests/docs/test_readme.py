@@ -1,0 +1,64 @@
+"""What the README shows is run, as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.testing import Harness
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(path: Path) -> list[str]:
+    """Return the Python of a page, block by block."""
+    return re.findall(r"^```python\n(.*?)^```$", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def readme() -> dict[str, Any]:
+    """The names that the README's first example makes."""
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(blocks(ROOT / "README.md")[0], "README.md", "exec", dont_inherit=True), names)
+    return names
+
+
+async def test_the_first_example_serves_and_schedules(readme: dict[str, Any]) -> None:
+    """A POST starts a trial, and its job expires it after thirty days."""
+    async with Harness(readme["app"]) as h:
+        transport = httpx.ASGITransport(app=readme["api"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.post("/trials/7")
+        job = await h.scheduler.get(answer.json()["expires_by_job"])
+        assert job is not None
+        assert (job.path, job.args, job.state) == ("trials:expire", {"user_id": 7}, "pending")
+        await h.advance(days=29)
+        assert await h.pending("trials:expire")
+        done = await h.advance(days=1)
+        assert [(job.path, job.state) for job in done] == [
+            ("trials:expire", "success"),
+            ("trials:send_mail", "success"),
+        ]
+
+
+async def test_the_test_example_passes(readme: dict[str, Any]) -> None:
+    """The README's own test is a test that passes."""
+    exec(compile(blocks(ROOT / "README.md")[1], "README.md", "exec", dont_inherit=True), readme)
+    await readme["test_a_trial_expires_after_a_month"]()
+    assert readme["app"].unready_reason == "the app is not running"
+
+
+def test_the_example_is_short() -> None:
+    """It fits a screen: at most 30 lines, blank ones included."""
+    assert len(blocks(ROOT / "README.md")[0].splitlines()) <= 30
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page leads to a file of the repository."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
