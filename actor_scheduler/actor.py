@@ -162,6 +162,7 @@ class Actor:
         if not self._running:
             return
         self._running = False
+        stuck = self.stuck is not None
         self._alarm.arm(None)
         await self._preparation.stop()
         assert self._task is not None
@@ -169,7 +170,7 @@ class Actor:
         await asyncio.wait([self._task])
         self._mailbox.refuse_all(NotStarted("the app was stopped before this call was accepted"))
         self.watchers.fail_all(NotStarted("the app was stopped"))
-        if self.stuck is not None:
+        if stuck:
             self._store.abandon()
         else:
             await self._store.close(checkpoint=checkpoint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeV
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from actor_scheduler.actor import Actor
+from actor_scheduler.actor import STUCK_SECONDS, Actor
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, NotStarted, SchemaError
 from actor_scheduler.ids import NonceSource, SystemNonces, parse_id
@@ -179,6 +179,7 @@ class App(Generic[AuthT]):
         self._schema: list[SchemaStep] = []
         self._overrides: dict[Provider, Any] = {}
         self._window_max = WINDOW_MAX
+        self._stuck_seconds = STUCK_SECONDS
         self._engine: Engine | None = None
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
@@ -314,6 +315,7 @@ class App(Generic[AuthT]):
             self._clock,
             slots=self._slots,
             window_max=self._window_max,
+            stuck_seconds=self._stuck_seconds,
             on_stuck=self._on_stuck,
         )
         engine.attach(actor, store)

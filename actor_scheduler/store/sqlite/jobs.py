@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Sequence numbers are reserved in blocks, so that a rolled-back or pruned one is never given out again, at the price
 # of one small write per block instead of one per job.
-_SEQ_BLOCK: Final = 65_536
+SEQ_BLOCK: Final = 65_536
+_SEQ_LOW: Final = SEQ_BLOCK // 2  # left over at the start of a turn: more than bodies can schedule in its 30 ms
 
 _INSERT = ours(
     "INSERT INTO main._scheduler_jobs (seq, nonce, path, kind, queue, fire_at_us, scheduled_at_us, created_at_us, args,"
@@ -133,15 +134,29 @@ class JobWriter:
         del effects.ended[mark.ended :]
         self._reserving = self._reserved
 
-    def start_at(self, seq: int) -> None:
-        """Give out sequence numbers from `seq` on."""
-        self.next_seq = self._reserved = self._reserving = seq
+    def start_at(self, seq: int, reserved: int) -> None:
+        """Give out sequence numbers from `seq` on; those below `reserved` are durably ours."""
+        self.next_seq = seq
+        self._reserved = self._reserving = reserved
+
+    def runs_low(self) -> bool:
+        """Whether numbers should be reserved before the turn.
+
+        Inside it a body would learn numbers whose reservation may be rolled back with it: a crash could give them out
+        again.
+        """
+        return self._reserved - self.next_seq < _SEQ_LOW
+
+    def reserve(self) -> None:
+        """Reserve the next block, in a transaction of its own."""
+        self._reserving = self.next_seq + SEQ_BLOCK
+        self._raw.execute(_RESERVE, (self._reserving,))
 
     def _take_seqs(self, count: int) -> int:
         first = self.next_seq
         self.next_seq = first + count
         if self.next_seq > self._reserving:
-            self._reserving = self.next_seq + _SEQ_BLOCK
+            self._reserving = self.next_seq + SEQ_BLOCK
             self._raw.execute(_RESERVE, (self._reserving,))
         return first
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from actor_scheduler.model import ACTIONS, MUTATIONS
 from actor_scheduler.store.sqlite.fence import ours
+from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK
 
 if TYPE_CHECKING:
     import sqlite3
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _EPOCH: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'boot_epoch'")
 _SET_EPOCH: Final = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = 'boot_epoch'")
 _RESERVED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")
+_RESERVE: Final = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = 'seq_reserved'")
 _HIGHEST: Final = ours("SELECT coalesce(max(seq), 0) FROM main._scheduler_jobs")
 _ORPHANS: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'interrupted', completed_at_us = ?, error = ?"
@@ -52,6 +54,7 @@ def begin_boot(raw: sqlite3.Connection, now_us: int) -> tuple[int, int, int]:
         raw.executemany(_TO_DEFAULT, unserved)
         interrupted = raw.execute(_ORPHANS, (now_us, _INTERRUPTED, boot)).rowcount
         next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
+        raw.execute(_RESERVE, (next_seq + SEQ_BLOCK,))
         raw.execute(ours("COMMIT"))
     except BaseException:
         if raw.in_transaction:

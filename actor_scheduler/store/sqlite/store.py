@@ -18,7 +18,7 @@ from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
 from actor_scheduler.store.sqlite.connection import Connection, FileIdentity, advise, connect_writer, prepare_file
 from actor_scheduler.store.sqlite.faults import describe
 from actor_scheduler.store.sqlite.fence import ours
-from actor_scheduler.store.sqlite.jobs import JobWriter
+from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK, JobWriter
 from actor_scheduler.store.sqlite.lock import OwnerLock
 from actor_scheduler.store.sqlite.readers import ReaderPool
 from actor_scheduler.store.sqlite.recovery import begin_boot, release_unstarted
@@ -133,17 +133,17 @@ class SqliteStore:
         self.boot, next_seq, interrupted = begin_boot(connection.raw, self._clock.now_us())
         if interrupted:
             log.warning("%d action(s) were running when the process ended; they are failed: interrupted", interrupted)
-        self._make_runner(next_seq)
+        self._make_runner(next_seq, next_seq + SEQ_BLOCK)
         reach("boot.recovered")
 
     def _check_file(self) -> None:
         assert self._identity is not None
         self._identity.check()
 
-    def _make_runner(self, next_seq: int) -> None:
+    def _make_runner(self, next_seq: int, reserved: int) -> None:
         assert self._connection is not None
         self._writer = JobWriter(self._connection.raw, self.boot, self._nonces)
-        self._writer.start_at(next_seq)
+        self._writer.start_at(next_seq, reserved)
         self.runner = TurnRunner(self._connection, self._writer, self._host, self._clock)
 
     async def reopen(self, running: Sequence[int]) -> None:
@@ -173,7 +173,7 @@ class SqliteStore:
         make_view(raw)
         release_unstarted(raw, self.boot, running)
         reserved = raw.execute(ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")).fetchone()[0]
-        self._make_runner(max(reserved, self._writer.next_seq if self._writer is not None else 0))
+        self._make_runner(self._writer.next_seq if self._writer is not None else reserved, reserved)
 
     async def close(self, *, checkpoint: bool = True) -> None:
         """Close every connection and give up the file; with `checkpoint`, leave no log behind."""

@@ -104,6 +104,8 @@ class TurnRunner:
         began_us = monotonic_us()
         waiting = [list(units)] if units else []
         with no_loop(self._stub):
+            if self._writer.runs_low():
+                self._reserve()
             while waiting:
                 batch = waiting.pop()
                 try:
@@ -125,6 +127,18 @@ class TurnRunner:
             if result.broken is None:
                 self._refill(result, refills)
         return result
+
+    def _reserve(self) -> None:
+        """Reserve sequence numbers in a transaction of its own; where that fails, the turn will say why."""
+        try:
+            self._raw.execute(_BEGIN)
+            self._writer.begin(self._clock.now_us())
+            self._writer.reserve()
+            self._raw.execute(_COMMIT)
+            self._writer.committed()
+        except sqlite3.Error as error:
+            self._roll_back()
+            log.warning("sequence numbers could not be reserved: %s", describe(error))
 
     def _answer(self, batch: list[Unit], waiting: list[list[Unit]], began_us: int) -> tuple[list[Reply], Effects]:
         """Commit a batch; or split it, put its parts in line, and answer nothing yet; or blame the one unit in it."""
