@@ -418,7 +418,8 @@ class Actor:
 
     async def _reopen(self) -> bool:
         try:
-            await self._store.reopen(list(self._unfinished))
+            # To its end: a thread that is left while it connects would answer to a loop that is gone.
+            await to_the_end(self._store.reopen(list(self._unfinished)))
         except Exception as error:
             self.broken = error if isinstance(error, ActorSchedulerError) else StoreUnavailable(said(error))
             self._mailbox.refuse_all(self.broken)

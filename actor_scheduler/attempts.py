@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actor_scheduler.crashpoints import reach
+from actor_scheduler.failures import log_failure
 from actor_scheduler.model import DueJob, Failed, Outcome
 
 if TYPE_CHECKING:
@@ -76,14 +77,18 @@ class Attempts:
         outcome: Outcome
         try:
             outcome = await self._host.action(attempt.job)
-        except asyncio.CancelledError:
-            outcome = _INTERRUPTED
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            # Without anybody asking for it, the function raised it itself: awaiting a task it had canceled, say.
+            outcome = _INTERRUPTED if task is not None and task.cancelling() else self._host.failure(error)
         except BaseException as error:  # SystemExit of a function must not stop the app
             outcome = self._host.failure(error)
         finally:
             self._running.pop(attempt.job.seq, None)
         reach("action.body_done")
         if not self._abandoned:
+            if isinstance(outcome, Failed):
+                log_failure(attempt.job, outcome)
             self._ended(attempt.job, outcome)
         self._stirred()
 

@@ -28,4 +28,5 @@ RUN_MANY_CHUNK: Final = 1_000  # jobs of one run_many per commit: past this a co
 WINDOW_MAX: Final = 50_000  # entries of one queue in memory: ~160 B each, 8 MiB
 WINDOW_LOAD: Final = 10_000  # entries per refill: ~10 ms of the writer
 PAGE_MAX: Final = 1_000  # jobs per page of a list
+DEATHS_MAX: Final = 3  # processes one scheduled mutation may take down before it is failed: crash_loop
 ACTIONS_MAX: Final = 100  # actions running at once, unless the app says otherwise

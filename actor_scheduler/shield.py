@@ -16,4 +16,6 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()  # seen; to be canceled comes first
         raise

@@ -180,6 +180,7 @@ class App(Generic[AuthT]):
         self._overrides: dict[Provider, Any] = {}
         self._window_max = WINDOW_MAX
         self._stuck_seconds = STUCK_SECONDS
+        self._in_harness = False
         self._engine: Engine | None = None
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
@@ -272,6 +273,9 @@ class App(Generic[AuthT]):
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
+        if self._in_harness and self._engine is not None:
+            yield  # the harness has started it, and stops it
+            return
         async with self:
             yield
 

@@ -86,7 +86,8 @@ class Harness(Generic[AuthT]):
         """Start the app on the virtual clock."""
         app = self.app
         self._before = {
-            name: getattr(app, name) for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous")
+            name: getattr(app, name)
+            for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous", "_in_harness")
         }
         if self._db is None:
             self._folder = tempfile.mkdtemp(prefix="harness-")
@@ -95,6 +96,7 @@ class Harness(Generic[AuthT]):
         app._clock = self.clock  # noqa: SLF001
         app._make_store = partial(SqliteStore, make_db=InlineDb)  # noqa: SLF001
         app._nonces = self._nonces  # noqa: SLF001
+        app._in_harness = True  # noqa: SLF001
         app._synchronous = "OFF"  # noqa: SLF001 - flushes guard against power cuts, which a test can't have
         try:
             await app._start()  # noqa: SLF001

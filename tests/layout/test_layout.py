@@ -34,7 +34,7 @@ LAYERS = {
         (),
     ),
     "rules": Layer(("codec", "index"), ("values",)),
-    "ports": Layer(("clock", "store.base"), ("values",)),
+    "ports": Layer(("clock", "failures", "store.base"), ("values",)),
     "sqlite": Layer(("store.sqlite.",), ("values", "rules", "ports")),
     "parts": Layer(("alarm", "attempts", "hold", "mailbox", "preparation", "shield", "watchers"), ("values", "ports")),
     "actor": Layer(("actor",), ("values", "rules", "ports", "parts")),

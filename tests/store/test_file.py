@@ -45,7 +45,7 @@ async def test_a_new_file_is_private_to_its_owner(open_bench: Any, db: Path) -> 
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in db.parent.iterdir()}
     finally:
         os.umask(before)
-    assert modes == dict.fromkeys(["app.db", "app.db-wal", "app.db-shm", "app.db-lock"], 0o600)
+    assert modes == dict.fromkeys(["app.db", "app.db-wal", "app.db-shm", "app.db-lock", "app.db-blame"], 0o600)
 
 
 async def test_an_orderly_end_leaves_no_log_behind(open_bench: Any, db: Path) -> None:

@@ -231,6 +231,8 @@ async def test_two_names_of_one_file_are_one_lock(link: str, open_bench: Any, db
             other.symlink_to(db)
         else:
             other.hardlink_to(db)
-        with pytest.raises(StoreUnavailable, match="owned by another process" if link == "symbolic" else "second name"):
+        with pytest.raises(
+            StoreUnavailable, match="owned by another App of this process" if link == "symbolic" else "second name"
+        ):
             async with open_bench(path=other):
                 pass

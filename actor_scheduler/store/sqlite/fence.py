@@ -83,6 +83,8 @@ class Fence:
         if self.mode is Mode.OURS or action in _ALWAYS or self._allows(action, first, second, db, source):
             return _OK
         what = _NAMES.get(action, f"action {action}")
+        if first in _CATALOG and action in _WRITES:
+            what, first, second = "changing the schema (CREATE, DROP, ALTER)", None, None
         self.refused = " ".join(part for part in (what, first, second) if part)
         return _DENY
 

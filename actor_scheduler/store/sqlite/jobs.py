@@ -40,7 +40,7 @@ _CANCEL = ours(
 )
 _RETRY = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, completed_at_us = NULL, started_at_us = NULL,"
-    " cause = NULL, error = NULL, error_code = NULL, error_data = NULL, traceback = NULL"
+    " cause = NULL, error = NULL, error_code = NULL, error_data = NULL, traceback = NULL, deaths = 0"
     " WHERE seq = ? AND state = 'failed'",
 )
 _CLAIM = ours(
@@ -331,6 +331,9 @@ class JobWriter:
 
     def record_live(self, key: str, path: str, args: bytes, kept: tuple[bytes | None, bool]) -> None:
         """Leave a row, in the mutation's own transaction, that answers every resend."""
+        if self._raw.execute(_BY_IDEMPOTENCY_KEY, (key,)).fetchone() is not None:
+            msg = f"the mutation itself scheduled a job under the idempotency_key {key!r} of its own call"
+            raise KeyConflict(msg)
         seq, nonce = self._take_seqs(1), self._nonces()
         now = self.now_us
         self._raw.execute(

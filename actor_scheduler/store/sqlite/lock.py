@@ -55,7 +55,11 @@ class OwnerLock:
         deadline_us = monotonic_us() + timeout_us
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
-            while str(self._path) in _held or not _try_lock(fd):
+            while str(self._path) in _held or not _try_lock(fd) or not self._is_the_file(fd):
+                if not self._is_the_file(fd):  # it was removed, or replaced, while it was waited for
+                    os.close(fd)
+                    fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+                    continue
                 if monotonic_us() >= deadline_us:
                     raise DatabaseLocked(self._refusal(fd, timeout_us))
                 await asyncio.sleep(_POLL_SECONDS)
@@ -73,10 +77,25 @@ class OwnerLock:
 
     def _refusal(self, fd: int, timeout_us: int) -> str:
         owner = os.read(fd, 32).decode(errors="replace") or "unknown"
+        who = "another App of this process" if str(self._path) in _held else f"another process (pid {owner})"
         return (
-            f"{self._database} is owned by another process (pid {owner}) and was not released within "
+            f"{self._database} is owned by {who} and was not released within "
             f"{timeout_us / SECOND_US:g} s: run one process per file (uvicorn --workers 1), or stop the other one"
         )
+
+    def _is_the_file(self, fd: int) -> bool:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - called once a turn: half the cost of Path.stat
+        except OSError:
+            return False
+        held = os.fstat(fd)
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+    def check_file(self) -> None:
+        """Raise StoreUnavailable when the lock's file is gone: the next process would take the database as free."""
+        if self._fd is not None and not self._is_the_file(self._fd):
+            msg = f"{self._path} was removed or replaced: it is the lock of the running app. Restart the app"
+            raise StoreUnavailable(msg)
 
     def check_process(self) -> None:
         """Raise StoreUnavailable in a forked child: the connection and the lock belong to the parent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from actor_scheduler.limits import DEATHS_MAX
 from actor_scheduler.model import ACTIONS, MUTATIONS
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK
@@ -26,6 +27,12 @@ _UNCLAIM: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL"
     " WHERE seq = ? AND state = 'in_progress' AND boot = ?",
 )
+_DIED: Final = ours("UPDATE main._scheduler_jobs SET deaths = deaths + 1 WHERE seq = ? AND state = 'pending'")
+_CRASH_LOOP: Final = ours(
+    "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'crash_loop', completed_at_us = ?, error = ?"
+    " WHERE seq = ? AND state = 'pending' AND deaths >= ?"
+)
+_DEATHS: Final = ours("SELECT deaths FROM main._scheduler_jobs WHERE seq = ?")
 _QUEUES: Final = ours(
     "WITH RECURSIVE queues(name) AS (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' UNION ALL"
     " SELECT (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' AND queue > name) FROM queues"
@@ -61,6 +68,26 @@ def begin_boot(raw: sqlite3.Connection, now_us: int) -> tuple[int, int, int]:
             raw.execute(ours("ROLLBACK"))
         raise
     return boot, next_seq, interrupted
+
+
+def blame(raw: sqlite3.Connection, seq: int, now_us: int) -> int:
+    """Count a death against the mutation that was running when the process died; return how many it has now.
+
+    At DEATHS_MAX it is failed with the cause `crash_loop`, so that the others run.
+    """
+    raw.execute(ours("BEGIN IMMEDIATE"))
+    try:
+        raw.execute(_DIED, (seq,))
+        raw.execute(
+            _CRASH_LOOP, (now_us, f"it was running each of {DEATHS_MAX} times the process died", seq, DEATHS_MAX)
+        )
+        row = raw.execute(_DEATHS, (seq,)).fetchone()
+        raw.execute(ours("COMMIT"))
+    except BaseException:
+        if raw.in_transaction:
+            raw.execute(ours("ROLLBACK"))
+        raise
+    return row[0] if row is not None else 0
 
 
 def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[int]) -> int:

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, StoreUnavailable
 from actor_scheduler.ids import NonceSource, SystemNonces
+from actor_scheduler.limits import DEATHS_MAX
 from actor_scheduler.store.base import Host, QueryBody, Refill, Refused, TurnResult, Unit
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
+from actor_scheduler.store.sqlite.blame import NOBODY, BlameFile
 from actor_scheduler.store.sqlite.connection import Connection, FileIdentity, advise, connect_writer, prepare_file
 from actor_scheduler.store.sqlite.faults import describe
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK, JobWriter
 from actor_scheduler.store.sqlite.lock import OwnerLock
 from actor_scheduler.store.sqlite.readers import ReaderPool
-from actor_scheduler.store.sqlite.recovery import begin_boot, release_unstarted
+from actor_scheduler.store.sqlite.recovery import begin_boot, blame, release_unstarted
 from actor_scheduler.store.sqlite.schema import make_view, migrate
 from actor_scheduler.store.sqlite.thread import Db, ThreadDb
 from actor_scheduler.store.sqlite.turn import TurnRunner
@@ -64,6 +66,7 @@ class SqliteStore:
         self._nonces = nonces if nonces is not None else SystemNonces()
         self._make_db = make_db
         self._lock = OwnerLock(self.path)
+        self._blame = BlameFile(self.path)
         self._identity: FileIdentity | None = None
         self._db: Db | None = None
         self._connection: Connection | None = None
@@ -133,10 +136,18 @@ class SqliteStore:
         self.boot, next_seq, interrupted = begin_boot(connection.raw, self._clock.now_us())
         if interrupted:
             log.warning("%d action(s) were running when the process ended; they are failed: interrupted", interrupted)
+        suspect = self._blame.open()
+        if suspect != NOBODY:
+            deaths = blame(connection.raw, suspect, self._clock.now_us())
+            log.warning(
+                "the process died while scheduled mutation %d was running (%d of %d)", suspect, deaths, DEATHS_MAX
+            )
+        self._blame.note(NOBODY)
         self._make_runner(next_seq, next_seq + SEQ_BLOCK)
         reach("boot.recovered")
 
     def _check_file(self) -> None:
+        self._lock.check_file()
         assert self._identity is not None
         self._identity.check()
 
@@ -144,7 +155,7 @@ class SqliteStore:
         assert self._connection is not None
         self._writer = JobWriter(self._connection.raw, self.boot, self._nonces)
         self._writer.start_at(next_seq, reserved)
-        self.runner = TurnRunner(self._connection, self._writer, self._host, self._clock)
+        self.runner = TurnRunner(self._connection, self._writer, self._host, self._clock, self._blame)
 
     async def reopen(self, running: Sequence[int]) -> None:
         """Start again from the file after an error of unknown outcome.
@@ -183,6 +194,7 @@ class SqliteStore:
                 await self._db.run(self._checkpoint)
             except sqlite3.Error as error:
                 log.warning("the last checkpoint failed, the next start makes up for it: %s", describe(error))
+            self._blame.remove()
             reach("shutdown.checkpointed")
         await self._let_go()
         reach("shutdown.closed")
@@ -198,6 +210,7 @@ class SqliteStore:
             if db is not None:
                 await db.close()
         finally:
+            self._blame.close()
             self._lock.release()
 
     def abandon(self) -> None:
@@ -221,7 +234,9 @@ class SqliteStore:
         """Run a turn in one hop to the writer's thread."""
         if self._db is None or self.runner is None:
             return _refused(units, StoreUnavailable("the database is not open"))
-        return await self._db.run(partial(self._turn, self.runner, units, refills))
+        runner = self.runner
+        # Not a partial: aiosqlite shows what it runs in its debug log, and arguments of jobs do not belong there.
+        return await self._db.run(lambda: self._turn(runner, units, refills))
 
     def _turn(self, runner: TurnRunner, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
         try:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,8 +68,20 @@ class ThreadDb:
         await self._aio.close()
 
     def abandon(self) -> None:
-        """Queue the close and return at once."""
-        self._aio.stop()
+        """Queue the close and return at once.
+
+        Not with aiosqlite's own `stop`: its thread would answer to an event loop that may be closed by then.
+        """
+        aio = self._aio
+
+        def close() -> object:
+            if aio._connection is not None:  # noqa: SLF001
+                aio._connection.close()  # noqa: SLF001
+                aio._connection = None  # noqa: SLF001
+            return _STOP_RUNNING_SENTINEL
+
+        aio._running = False  # noqa: SLF001
+        aio._tx.put_nowait((None, close))  # noqa: SLF001
 
     @property
     def thread_id(self) -> int:

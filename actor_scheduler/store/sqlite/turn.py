@@ -12,18 +12,19 @@ import itertools
 import logging
 import sqlite3
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from actor_scheduler.clock import Clock, monotonic_us
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import (
     ActorSchedulerError,
-    IntegrityError,
+    KeyConflict,
     OutcomeUnknown,
     StoreUnavailable,
     TransactionLost,
     said,
 )
+from actor_scheduler.failures import log_failure
 from actor_scheduler.limits import TURN_US_MAX
 from actor_scheduler.model import ACTIONS, DueJob, Outcome, Succeeded
 from actor_scheduler.store.base import (
@@ -46,6 +47,8 @@ from actor_scheduler.store.base import (
     Unknown,
 )
 from actor_scheduler.store.sqlite import job_rows
+from actor_scheduler.store.sqlite.batches import is_plain, merge, refused_commit, run_of, split, stop
+from actor_scheduler.store.sqlite.blame import NOBODY, BlameFile
 from actor_scheduler.store.sqlite.body import MutationTx
 from actor_scheduler.store.sqlite.drive import NoLoop, drive, no_loop
 from actor_scheduler.store.sqlite.faults import (
@@ -59,7 +62,7 @@ from actor_scheduler.store.sqlite.faults import (
 from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from contextvars import Context
 
     from actor_scheduler.store.sqlite.connection import Connection
@@ -73,7 +76,6 @@ _ROLLBACK = ours("ROLLBACK")
 _SAVE = ours("SAVEPOINT unit")
 _RELEASE = ours("RELEASE unit")
 _BACK = ours("ROLLBACK TO unit")
-U = TypeVar("U", bound=Unit)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -89,7 +91,8 @@ class Definite(Exception):
 class TurnRunner:
     """Runs turns on one connection, on that connection's thread."""
 
-    def __init__(self, connection: Connection, writer: JobWriter, host: Host, clock: Clock) -> None:
+    def __init__(self, connection: Connection, writer: JobWriter, host: Host, clock: Clock, suspect: BlameFile) -> None:
+        self._suspect = suspect
         self._connection = connection
         self._raw = connection.raw
         self._writer = writer
@@ -112,15 +115,15 @@ class TurnRunner:
                     replies, effects = self._answer(batch, waiting, began_us)
                 except OutcomeUnknown as unknown:
                     result.replies.extend(Unknown(unknown) for _ in batch)
-                    _stop(result, waiting[::-1], unknown)
+                    stop(result, waiting[::-1], unknown)
                     break
                 except Exception as fault:
                     if not isinstance(fault, StoreFault):
                         log.exception("a turn failed in the scheduler itself; it was rolled back")
-                    _stop(result, [batch, *reversed(waiting)], fault)
+                    stop(result, [batch, *reversed(waiting)], fault)
                     break
                 result.replies.extend(replies)
-                _merge(result.effects, effects)
+                merge(result.effects, effects)
                 out_of_time = len(replies) < len(batch) or monotonic_us() - began_us > TURN_US_MAX
                 if replies and out_of_time:  # without replies the batch was split, and its parts are in line
                     break  # what was not begun goes into the next turn
@@ -147,7 +150,7 @@ class TurnRunner:
         except Definite as definite:
             if len(batch) == 1:
                 return self._blame(batch[0], definite.error)
-            waiting.extend(reversed(_split(batch, definite.at)))
+            waiting.extend(reversed(split(batch, definite.at)))
             return [], Effects()
 
     # ------------------------------------------------------------ one transaction
@@ -202,7 +205,7 @@ class TurnRunner:
             code = code_of(error)
             self._roll_back()
             if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL, *_BUSY):
-                raise Definite(_refused_commit(error), None) from error
+                raise Definite(refused_commit(error), None) from error
             msg = f"COMMIT failed with {describe(error)}: it may or may not have happened"
             raise OutcomeUnknown(msg) from error
         reach("turn.committed")
@@ -253,7 +256,7 @@ class TurnRunner:
         elif isinstance(unit, Mutate):
             replies.append(self._mutate(unit, len(replies)))
         elif isinstance(unit, CompleteJob):
-            ended = list(_run_of(CompleteJob, batch, len(replies)))
+            ended = list(run_of(CompleteJob, batch, len(replies)))
             replies.extend(Done(stood) for stood in self._writer.complete_actions(ended))
         elif isinstance(unit, CancelJob):
             replies.append(Done(self._writer.cancel(unit)))
@@ -265,8 +268,8 @@ class TurnRunner:
 
     def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
-        run = _run_of(InsertJobs, batch, len(replies))
-        plain = list(itertools.takewhile(_is_plain, run))
+        run = run_of(InsertJobs, batch, len(replies))
+        plain = list(itertools.takewhile(is_plain, run))
         if not plain:
             unit = batch[len(replies)]
             assert isinstance(unit, InsertJobs)
@@ -280,7 +283,7 @@ class TurnRunner:
 
     def _claim(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Claim the due action of this unit, and of those right after it."""
-        run = list(itertools.takewhile(lambda unit: unit.queue == ACTIONS, _run_of(RunDue, batch, len(replies))))
+        run = list(itertools.takewhile(lambda unit: unit.queue == ACTIONS, run_of(RunDue, batch, len(replies))))
         due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
         if not self._writer.claim(due.values()):
             raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
@@ -290,7 +293,7 @@ class TurnRunner:
 
     def _read_due(self, batch: list[Unit], at: int) -> None:
         """Read the bodies of the due mutations from here on; what a unit cancels meanwhile, the writer remembers."""
-        seqs = [unit.entry.seq for unit in _run_of(RunDue, batch, at) if unit.queue != ACTIONS]
+        seqs = [unit.entry.seq for unit in run_of(RunDue, batch, at) if unit.queue != ACTIONS]
         self._due = {**dict.fromkeys(seqs), **job_rows.due_many(self._raw, seqs, self._writer.now_us)}
 
     def _in_savepoint(self, work: Any) -> Reply:
@@ -334,20 +337,29 @@ class TurnRunner:
         try:
             body, limit_us = self._host.mutation(job, unit.prepared)
         except Exception as undispatchable:
-            self._complete(job, self._host.failure(undispatchable))
+            self._fail(job, undispatchable)
             return Done()
 
         def finish(value: Any) -> None:
             if not self._complete(job, Succeeded(*self._host.keep(job.path, value))):
                 raise StoreFault(sqlite3.DatabaseError("a due row is not pending: another program writes this file"))
 
-        _, error = self._drive(body, job, limit_us, copy_context(), finish, at)
+        self._suspect.note(job.seq)
+        try:
+            _, error = self._drive(body, job, limit_us, copy_context(), finish, at)
+        finally:
+            self._suspect.note(NOBODY)
         if isinstance(error, StoreUnavailable):
             return Refused(error)  # a full disk is not the job's fault: it waits
         if error is not None:
-            self._complete(job, self._host.failure(error))
+            self._fail(job, error)
             reach("mutation.failure_written")
         return Done()
+
+    def _fail(self, job: DueJob, error: BaseException) -> None:
+        failure = self._host.failure(error)
+        log_failure(job, failure)
+        self._complete(job, failure)
 
     def _complete(self, job: DueJob, outcome: Outcome) -> bool:
         return self._writer.complete_mutation(job, outcome, self._clock.now_us())
@@ -383,7 +395,13 @@ class TurnRunner:
             tx.end()
             self._connection.deadline_us = None
         reach("mutation.body_done")
-        finish(value)
+        try:
+            finish(value)
+        except KeyConflict as error:  # the body scheduled a job under the very key of its own call
+            raw.execute(_BACK)
+            raw.execute(_RELEASE)
+            self._writer.rewind(mark)
+            return None, error
         raw.execute(_RELEASE)
         reach("mutation.released")
         return value, None
@@ -399,42 +417,3 @@ class TurnRunner:
                 return
             result.refills.append((refill, entries, len(entries) < refill.limit))
             reach("refill.read")
-
-
-def _run_of(kind: type[U], batch: list[Unit], at: int) -> Iterator[U]:
-    """Yield the units from `at` on, as long as they are of one kind."""
-    for unit in itertools.islice(batch, at, None):
-        if not isinstance(unit, kind):
-            return
-        yield unit
-
-
-def _is_plain(unit: InsertJobs) -> bool:
-    return all(job.key is None and job.idempotency_key is None for job in unit.jobs)
-
-
-def _split(batch: list[Unit], at: int | None) -> list[list[Unit]]:
-    """Return the parts of a batch to run again: around the unit to blame, or in halves when it is not known."""
-    if at is None or at >= len(batch):
-        half = len(batch) // 2
-        return [batch[:half], batch[half:]]
-    return [part for part in (batch[:at], [batch[at]], batch[at + 1 :]) if part]
-
-
-def _refused_commit(error: sqlite3.Error) -> Exception:
-    if code_of(error) == sqlite3.SQLITE_CONSTRAINT:
-        return IntegrityError(f"the commit was refused: {error}")
-    return transaction_lost(error)
-
-
-def _stop(result: TurnResult, rest: Sequence[Sequence[Unit]], error: Exception) -> None:
-    """Refuse what definitely did not happen, and have the store reopened."""
-    refused = StoreUnavailable(f"not done, the database failed: {error}")
-    result.broken = refused
-    result.replies.extend(Refused(refused) for part in rest for _ in part)
-
-
-def _merge(into: Effects, effects: Effects) -> None:
-    into.pending.extend(effects.pending)
-    into.gone.extend(effects.gone)
-    into.ended.extend(effects.ended)
