@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -365,3 +366,23 @@ async def test_run_many_of_a_failing_iterable_keeps_what_was_committed(start: St
     assert len(caught.value.ids) == await h.scheduler.list().count() == RUN_MANY_CHUNK
     assert isinstance(caught.value.__cause__, LookupError)
     assert list(await h.scheduler.run_many([])) == []
+
+
+async def test_a_number_is_never_given_out_again_not_even_after_a_crash(start: Start) -> None:
+    """A job that was rolled back takes its number along, also when the process dies right after."""
+    namespace: Namespace[Any] = Namespace("numbers")
+    ids: list[str] = []
+
+    @namespace.mutation
+    async def schedule(ctx: MutationCtx, *, fails: bool) -> None:
+        ids.append(await ctx.scheduler.run_after(60, "numbers:schedule", {"fails": False}))
+        if fails:
+            raise FunctionError("CONFLICT", "no")
+
+    h = await start(namespace)
+    for fails in (True, False):
+        with pytest.raises(FunctionError) if fails else contextlib.nullcontext():
+            await h.call(schedule, fails=fails)
+        await h.restart(kill=True)
+    first, second = (int(job_id[:16], 16) for job_id in ids)
+    assert second > first
