@@ -15,7 +15,7 @@ APPLICATION_ID: Final = 0x41435348  # "ACSH", in the file's header: whose file t
 
 # Times are microseconds since the epoch, UTC. `scheduled_at_us` is what was asked; `fire_at_us` when the next attempt
 # may start. `seq` is the order of acceptance and is never reused. The columns that nothing writes yet (lane, priority,
-# deaths, meta, and the attempts table) are here because adding them to a large table later is dear.
+# meta, and the attempts table) are here because adding them to a large table later is dear.
 _STEP_1: Final = (
     """CREATE TABLE _scheduler_meta (
         name TEXT PRIMARY KEY,
