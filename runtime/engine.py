@@ -125,9 +125,10 @@ class Engine:
         """Bring a prepared invocation to where its kind runs: a reader, the writer's turn, or right here."""
         function = called.function
         running = self.running()
-        running.actor.check_usable(inside=inside)
         if once is not None:
             return await self._enter_once(called, once)
+        if function.kind != "mutation":  # `submit` looks itself
+            running.actor.check_usable(inside=inside)
         match function.kind:
             case "query":
                 return await running.store.query(self._query_body(called), function.timeout_us)

@@ -113,6 +113,23 @@ async def test_R4_the_error_of_a_broken_store_does_not_grow(path: Path, faults: 
         assert first is not second
 
 
+@pytest.mark.parametrize("begins", ["COMMIT", "UPDATE main._scheduler_meta", "BEGIN IMMEDIATE"])
+async def test_T2_a_failed_reservation_of_numbers_stops_the_turn(path: Path, faults: Injector, begins: str) -> None:
+    """Nothing goes on after a flush that failed: the turn is definitely not done, and the store is reopened first."""
+    async with make(path) as rig:
+        writer = rig.store._writer
+        writer._reserved = writer._reserving = writer.next_seq
+        fault = faults.plan(begins, FSYNC)
+        refused = await rig.attempt("l:put", who="x")
+        assert fault.fired
+        assert isinstance(refused, StoreUnavailable)
+        await rig.rest()
+        assert rig.actor.broken is None
+        assert rig.store._writer is not writer
+        assert await rig.call("l:put", who="y") == "y"
+        assert await rig.call("l:names") == ["y"]
+
+
 async def test_S1_stopping_with_a_full_disk_ends(path: Path, ns: Namespace[Any], faults: Injector) -> None:
     """A completion that the disk has no room for does not keep the app from stopping."""
     rig = make(path, ns)
@@ -122,6 +139,7 @@ async def test_S1_stopping_with_a_full_disk_ends(path: Path, ns: Namespace[Any],
         await rig.rest()
         try:
             await asyncio.wait_for(rig.stop(), 2)
+            assert rig.app.unready_reason == "the app is not running"
         finally:
             faults.heal()
 

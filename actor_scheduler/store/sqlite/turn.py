@@ -107,8 +107,9 @@ class TurnRunner:
         began_us = monotonic_us()
         waiting = [list(units)] if units else []
         with no_loop(self._stub):
-            if self._writer.runs_low():
-                self._reserve()
+            if self._writer.runs_low() and (fault := self._reserve()) is not None:
+                stop(result, waiting, fault)
+                waiting = []
             while waiting:
                 batch = waiting.pop()
                 try:
@@ -131,17 +132,26 @@ class TurnRunner:
                 self._refill(result, refills)
         return result
 
-    def _reserve(self) -> None:
-        """Reserve sequence numbers in a transaction of its own; where that fails, the turn will say why."""
+    def _reserve(self) -> Exception | None:
+        """Reserve sequence numbers in a transaction of its own; return why the store must be reopened first.
+
+        A definite refusal (busy, full) is left to the turn, which meets it too.  A commit of unknown outcome is not:
+        nothing goes on after a flush that failed (trap T2).
+        """
         try:
             self._raw.execute(_BEGIN)
             self._writer.begin(self._clock.now_us())
             self._writer.reserve()
-            self._raw.execute(_COMMIT)
-            self._writer.committed()
+            self._commit()
         except sqlite3.Error as error:
             self._roll_back()
-            log.warning("sequence numbers could not be reserved: %s", describe(error))
+            return StoreFault(error) if is_store_fault(error) else None
+        except Definite:
+            return None
+        except OutcomeUnknown as unknown:
+            return unknown
+        self._writer.committed()
+        return None
 
     def _answer(self, batch: list[Unit], waiting: list[list[Unit]], began_us: int) -> tuple[list[Reply], Effects]:
         """Commit a batch; or split it, put its parts in line, and answer nothing yet; or blame the one unit in it."""
