@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import random
 import signal
 import socket
-import traceback
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from actor_scheduler import crashpoints
-from runtime import ActorSchedulerError, App, FunctionError, OutcomeUnknown, PartiallyScheduled
-from tests.crash.functions import call_of, calls_of, make_app, wall_us, work
+from runtime import App
+from tests.crash.asking import answer, new_jobs
+from tests.crash.forking import serve
+from tests.crash.functions import make_app, wall_us
 from tests.crash.history import Ask, plain
 from tests.crash.plan import Plan
 from tests.crash.workload import Workload
-
-_WAIT_SECONDS = 0.05
-FAILED = 70  # the exit status of a life that ended in a way it never should
 
 
 class Life:
@@ -39,7 +36,9 @@ class Life:
     def __init__(self, plan: Plan, out: int) -> None:
         self._plan = plan
         self._out = out
-        self._app: App[Any] = make_app(plan.db, plan.starts, auth=plan.auth)
+        self._app: App[Any] = make_app(
+            plan.db, plan.starts, auth=plan.auth, hurried=plan.finish_within_s is not None, grace=plan.grace_s
+        )
         self._targets: list[str] = list(plan.targets)
 
     async def run(self) -> None:
@@ -77,48 +76,9 @@ class Life:
 
     async def _send(self, ask: Ask) -> None:
         self._tell("ask", plain(ask), wall_us())
-        leaked: list[str] = []
-        try:
-            verdict, value = "ack", await self._call(ask)
-        except FunctionError as error:  # the mutation's own, planned failure: definite
-            verdict, value, leaked = "refused", error.code, list((error.data or {}).get("ids", ()))
-        except (OutcomeUnknown, PartiallyScheduled, TimeoutError) as error:
-            verdict, value = "unknown", repr(error)
-        except ActorSchedulerError as error:
-            verdict, value = "refused", type(error).__name__
-        except Exception as error:  # nothing else may come out of the public API
-            traceback.print_exc()
-            verdict, value = "error", repr(error)
-        self._tell("answer", ask.op, verdict, value, leaked)
-        if verdict == "ack" and ask.do in ("schedule", "many"):
-            self._targets.extend([value] if ask.do == "schedule" else value)
-
-    async def _call(self, ask: Ask) -> Any:
-        scheduler = self._app.scheduler
-        match ask.do:
-            case "schedule":
-                options: dict[str, Any] = {"idempotency_key": ask.idem} if ask.idem is not None else {}
-                if ask.key is not None:
-                    options |= {"key": ask.key, "on_conflict": ask.on_conflict}
-                [body] = ask.bodies
-                call = call_of(body)
-                if body.delay_us == 0:
-                    return await scheduler.run_now(call.path, call.args, **options)
-                return await scheduler.run_after(body.delay_us / 1_000_000, call.path, call.args, **options)
-            case "many":
-                return await scheduler.run_many(calls_of(ask.bodies))
-            case "live":
-                caller = self._app if ask.idem is None else self._app.idempotent(ask.idem)
-                return await caller.call(work, body=plain(ask.bodies[0]))
-            case "cancel" if ask.target is not None:
-                return await scheduler.cancel(ask.target)
-            case "cancel":
-                return await scheduler.cancel(key=ask.target_key)
-            case "wait":
-                return (await scheduler.wait(ask.target or "", timeout=_WAIT_SECONDS)).state
-            case "get":
-                job = await scheduler.get(ask.target or "")
-                return job.state if job is not None else None
+        given = await answer(self._app, ask)
+        self._tell("answer", ask.op, given.verdict, given.value, given.leaked)
+        self._targets.extend(new_jobs(ask, given))
 
     def _tell(self, *event: Any) -> None:
         os.write(self._out, json.dumps(event, separators=(",", ":")).encode() + b"\n")
@@ -151,36 +111,6 @@ class _Executioner:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def nursery(control: socket.socket) -> None:
-    """Fork a life for each request: everything is imported already, nothing is opened yet.
-
-    A request is the path of a plan, with the descriptor to write to; the answers are the pid, and, when asked for, the
-    wait status.  A dead life is only reaped when the parent asks, so that its pid can't belong to another meanwhile.
-    """
-    gc.freeze()
-    while True:
-        request, fds, _, _ = socket.recv_fds(control, 4096, 1)
-        if not request:
-            return
-        pid = os.fork()
-        if pid == 0:
-            control.close()
-            status = FAILED
-            try:
-                live(Plan.load(Path(request.decode())), fds[0])
-                status = 0
-            except BaseException:  # the parent sees the status, and the text in the nursery's log
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        os.close(fds[0])
-        control.sendall(f"{pid}\n".encode())
-        if not control.recv(1):
-            os.kill(pid, signal.SIGKILL)
-        _, wait_status = os.waitpid(pid, 0)
-        control.sendall(f"{wait_status}\n".encode())
-
-
 def main() -> None:
     """Run one life, or a nursery."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.child")
@@ -190,7 +120,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.nursery is not None:
         with socket.socket(fileno=given.nursery) as control:
-            nursery(control)
+            serve(control, lambda plan, out: live(Plan.load(plan), out))
         return
     if given.db is None and given.plan is None:
         parser.error("give the database, or a plan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -22,8 +23,9 @@ CREATE TABLE effects (
 """
 
 _PADDING = 1_500  # bytes per effect: the log grows past the automatic checkpoint within one file's lives
-_NAP_SECONDS = 0.005
+_NAP_US = 5_000
 _record_start: Callable[[bytes], None] | None = None
+_nap_us_max: int | None = None
 
 
 def wall_us() -> int:
@@ -31,17 +33,23 @@ def wall_us() -> int:
     return time.time_ns() // 1_000
 
 
-def make_app(db: str, starts: str, *, auth: bool) -> App[Any]:
-    """Make the app. Starts of actions go to the file `starts`; with `auth` due mutations are prepared on the loop."""
+def make_app(db: str, starts: str, *, auth: bool, hurried: bool = False, **options: Any) -> App[Any]:
+    """Make the app. Starts of actions go to the file `starts`; with `auth` due mutations are prepared on the loop.
+
+    In a hurried one no action sleeps for longer than usual.
+    """
     fd = os.open(starts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def record(line: bytes) -> None:
         os.write(fd, line)
         os.fsync(fd)
 
-    global _record_start
+    global _record_start, _nap_us_max
     _record_start = record
-    app: App[Any] = App(db, namespaces=[crash], auth=_nobody) if auth else App(db, namespaces=[crash])
+    _nap_us_max = _NAP_US if hurried else None
+    if auth:
+        options["auth"] = _nobody
+    app: App[Any] = App(db, namespaces=[crash], **options)
     app.schema(SCHEMA)
     return app
 
@@ -95,7 +103,20 @@ async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
         await ctx.run_mutation(work, body=plain(told.inner))
     for child in told.children:
         await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child))
-    await ctx.sleep(_NAP_SECONDS)
+    await _nap(ctx, told)
     if told.fail:
         raise FunctionError("PLANNED", "this action was told to fail")
     return 1
+
+
+async def _nap(ctx: ActionCtx, told: Body) -> None:
+    nap_us = told.nap_us if _nap_us_max is None else min(told.nap_us, _nap_us_max)
+    while True:
+        try:
+            await ctx.sleep(nap_us / 1_000_000)
+        except asyncio.CancelledError:  # to have been asked is not to have ended
+            if not told.stubborn_us:
+                raise
+            nap_us = told.stubborn_us
+        else:
+            return

@@ -23,7 +23,8 @@ class Body:
     """What one function is told to do. A mutation leaves one effect row under `op`, an action one line of starts.
 
     `children` are scheduled by it; `nested` is a mutation that it runs, that fails, and whose failure it catches;
-    `cancel` is a job it cancels; with `fail` it raises at its very end; an action with `writes` runs a mutation.
+    `cancel` is a job it cancels; with `fail` it raises at its very end; an action with `writes` runs a mutation, sleeps
+    for `nap_us`, and, when it is canceled in its sleep, goes on for `stubborn_us`.
     """
 
     op: str
@@ -34,6 +35,8 @@ class Body:
     nested: Body | None = None
     cancel: str | None = None
     writes: bool = False
+    nap_us: int = 5_000
+    stubborn_us: int = 0
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Body:

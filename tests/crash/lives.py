@@ -42,8 +42,9 @@ class Ended:
 class Nursery:
     """A process that has everything imported, and forks one child at a time."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, module: str = "tests.crash.child") -> None:
         self._log_path = log
+        self._module = module
         self._log: IO[bytes] | None = None
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,7 +55,7 @@ class Nursery:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.crash.child", "--nursery", str(theirs.fileno())],
+                [sys.executable, "-m", self._module, "--nursery", str(theirs.fileno())],
                 cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=self._log,
             )  # fmt: skip
         return self
@@ -72,20 +73,28 @@ class Nursery:
 
     def live(self, plan: Path, kill_after: int | None = None) -> Ended:
         """Run one life to its end, killing it once it has written `kill_after` lines."""
-        control = self._control
-        assert control is not None
-        ours, theirs = os.pipe()
+        pid, ours = self.begin(plan)
         with open(ours, "rb", buffering=0) as out:
-            try:
-                socket.send_fds(control, [os.fsencode(plan)], [theirs])
-            finally:
-                os.close(theirs)
-            pid = int(self._line())
             events, hung = _listen(out.fileno(), pid, kill_after)
-        control.sendall(b".")
-        wait_status = int(self._line())
+        wait_status = self.reap()
         died = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
         return Ended(events, died, os.waitstatus_to_exitcode(wait_status), hung)
+
+    def begin(self, plan: Path) -> tuple[int, int]:
+        """Start a life; return its pid, which stays its own until it is reaped, and where it can be listened to."""
+        assert self._control is not None
+        ours, theirs = os.pipe()
+        try:
+            socket.send_fds(self._control, [os.fsencode(plan)], [theirs])
+        finally:
+            os.close(theirs)
+        return int(self._line()), ours
+
+    def reap(self) -> int:
+        """Wait for the end of the life, and return its wait status."""
+        assert self._control is not None
+        self._control.sendall(b".")
+        return int(self._line())
 
     def _line(self) -> bytes:
         assert self._control is not None

@@ -26,6 +26,7 @@ class Plan:
     die_after: int = 1  # at which reach of it
     finish_within_s: float | None = None  # ask for nothing; leave when every job has ended, or after this long
     auth: bool = False
+    grace_s: float = 10.0
     planted: str | None = None
 
     def save(self, path: Path) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from tests.crash.history import Ask, Body
+from tests.crash.history import Ask, Body, Kind
 
 _DELAYS_US: Final = (0, 0, 0, 1_000, 3_000, 8_000, 20_000, 40_000, 300_000)
 _SHARED_KEYS: Final = ("a", "b", "c")
@@ -17,14 +17,30 @@ _MIX: Final = {
 }  # fmt: skip
 
 
+class Sleeper(NamedTuple):
+    """How long an action sleeps, and how long it goes on when it is canceled."""
+
+    nap_us: int
+    stubborn_us: int = 0
+
+
 class Workload:
     """Draws calls. `prefix` makes their names unique over all lives of a file."""
 
-    def __init__(self, rng: random.Random, prefix: str, targets: list[str], only: str | None = None) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        prefix: str,
+        targets: list[str],
+        only: str | None = None,
+        *,
+        sleepers: Sequence[Sleeper] = (),
+    ) -> None:
         self._rng = rng
         self._prefix = prefix
         self._count = 0
         self._only = only
+        self._sleepers = sleepers
         self._targets = targets  # ids that may be canceled or looked up; whoever learns of one adds it
 
     def next(self) -> list[Ask]:
@@ -37,7 +53,8 @@ class Workload:
 
     def _body(self, op: str, *, deep: bool = True, fails: bool = True) -> Body:
         rng = self._rng
-        kind = "mutation" if rng.random() < 0.65 else "action"
+        kind: Kind = "mutation" if rng.random() < 0.65 else "action"
+        sleeper = rng.choice(self._sleepers) if self._sleepers and kind == "action" else None
         children = tuple(self._body(f"{op}/{at}", deep=False) for at in range(rng.choice((0, 0, 1, 3)) if deep else 0))
         return Body(
             op,
@@ -48,6 +65,7 @@ class Workload:
             nested=self._nested(op) if deep and kind == "mutation" and rng.random() < 0.15 else None,
             cancel=self._target() if deep and kind == "mutation" and rng.random() < 0.15 else None,
             writes=kind == "action" and rng.random() < 0.6,
+            **(sleeper._asdict() if sleeper is not None else {}),
         )
 
     def _nested(self, op: str) -> Body:
