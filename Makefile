@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types bench clean
+.PHONY: help setup demo serve test check lint format types bench crash sigterm clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,12 @@ format: .venv/ready ## let ruff format and mend
 
 bench: .venv/ready ## ours as ratios of the raw ceiling, measured in one run
 	$(BIN)/python -m benchmarks
+
+crash: .venv/ready ## the long kill -9 campaign: 2,000 kills, its figures
+	$(BIN)/python -m tests.crash --kills 2000
+
+sigterm: .venv/ready ## stop a real server under load 300 times, its figures
+	$(BIN)/python -m tests.shutdown --cycles 300
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
