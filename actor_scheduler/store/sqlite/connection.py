@@ -177,16 +177,27 @@ class FileIdentity:
 
 def advise(path: Path) -> None:
     """Log what an operator should know of this SQLite and this file system."""
-    version = sqlite3.sqlite_version_info
-    if not any(version >= fixed and version[:2] == fixed[:2] for fixed in _WAL_RESET_FIXED) and version < (3, 51, 3):
+    if has_wal_reset_bug():
         log.info(
             "SQLite %s has the WAL-reset bug (fixed in 3.51.3); one connection writes and checkpoints here, "
             "so it can only strike if another program writes the file",
             sqlite3.sqlite_version,
         )
-    kind = _file_system(path)
-    if kind in _NETWORK:
+    if (kind := network_file_system(path)) is not None:
         log.warning("%s is on a %s file system: locks and flushes may not hold there; use a local disk", path, kind)
+
+
+def has_wal_reset_bug(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
+    """Whether a checkpoint of this SQLite can lose a commit of another connection that writes (trap T5)."""
+    return version < _WAL_RESET_FIXED[0] and not any(
+        version >= fixed and version[:2] == fixed[:2] for fixed in _WAL_RESET_FIXED
+    )
+
+
+def network_file_system(path: Path) -> str | None:
+    """Return the type of the file system under a path if it is one of a network; None otherwise."""
+    kind = _file_system(path)
+    return kind if kind in _NETWORK else None
 
 
 def _file_system(path: Path) -> str | None:

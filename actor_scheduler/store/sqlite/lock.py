@@ -118,6 +118,26 @@ class OwnerLock:
             self._fd = None
 
 
+def holder(database: Path) -> int | None:
+    """Return the process that owns a database: 0 when it can't be told which, None when nobody does.
+
+    Nothing is made or changed.  The lock is tried for an instant: an app that starts in that very instant with a lock
+    timeout of 0 may be refused.
+    """
+    path = database.with_name(database.name + "-lock")
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return None
+    try:
+        if str(path) not in _held and _try_lock(fd):
+            return None
+        written = os.read(fd, 32)
+        return int(written) if written.isdigit() else 0
+    finally:
+        os.close(fd)
+
+
 _live: Final[list[OwnerLock]] = []
 
 
