@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types bench crash sigterm clean
+.PHONY: help setup demo serve test check lint format types bench crash sigterm powerloss iofaults clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,12 @@ crash: .venv/ready ## the long kill -9 campaign: 2,000 kills, its figures
 
 sigterm: .venv/ready ## stop a real server under load 300 times, its figures
 	$(BIN)/python -m tests.shutdown --cycles 300
+
+powerloss: .venv/ready ## cut the power at every change of the files, 50,000 images (4 min)
+	$(BIN)/python -m tests.powerloss --images 50000
+
+iofaults: .venv/ready ## fail every I/O call of every scenario, once and for ever (3 min)
+	$(BIN)/python -m tests.iofaults
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
