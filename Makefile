@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types bench crash sigterm powerloss iofaults clean
+.PHONY: help setup demo serve test check lint format types simulate bench crash sigterm powerloss iofaults clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ check: test lint types ## what a change must pass
 format: .venv/ready ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+simulate: .venv/ready ## run the scheduler in virtual time under 20,000 seeds of faults and crashes (25 min)
+	$(BIN)/python -m tests.simulation --seeds 20000 --heavy
 
 bench: .venv/ready ## ours as ratios of the raw ceiling, measured in one run
 	$(BIN)/python -m benchmarks
