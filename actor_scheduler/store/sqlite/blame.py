@@ -53,3 +53,13 @@ class BlameFile:
         if self._map is not None:
             self._map.close()
             self._map = None
+
+
+def noted(database: Path) -> int | None:
+    """Return whom the last process of a database left named, NOBODY, or None when there is no such file. Only reads."""
+    try:
+        left = database.with_name(database.name + "-blame").read_bytes()
+    except OSError:
+        return None
+    found: int = _NUMBER.unpack_from(left)[0] if len(left) >= _NUMBER.size else NOBODY
+    return found if found > 0 else NOBODY
