@@ -1,0 +1,120 @@
+"""The functions of the simulated app. Each leaves a trace of every time it really ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, QueryCtx
+from tests.proof.history import Body, plain
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+sim: Namespace[Any] = Namespace("sim")
+
+# No primary key on `op`: an effect applied twice must show as two rows. The deferred reference is for the commit.
+SCHEMA: Final = """
+CREATE TABLE kinds (name TEXT PRIMARY KEY) STRICT;
+INSERT INTO kinds VALUES ('live'), ('job');
+CREATE TABLE effects (
+    n INTEGER PRIMARY KEY, op TEXT NOT NULL, job TEXT, kind TEXT NOT NULL REFERENCES kinds DEFERRABLE INITIALLY DEFERRED,
+    at_us INTEGER NOT NULL, attempt INTEGER NOT NULL, turn INTEGER NOT NULL
+) STRICT;
+"""
+_INSERT: Final = "INSERT INTO effects (op, job, kind, at_us, attempt, turn) VALUES (?, ?, ?, ?, ?, ?)"
+
+world: World = None  # type: ignore[assignment]  # the one that is being simulated; given by it
+
+
+def make_app(db: str, *, auth: bool, slots: int) -> App[Any]:
+    """Make an app on this file; with `auth` due mutations are prepared on the loop."""
+    if auth:
+        app: App[Any] = App(db, namespaces=[sim], auth=_nobody, max_running_actions=slots, synchronous="OFF")
+    else:
+        app = App(db, namespaces=[sim], max_running_actions=slots, synchronous="OFF")
+    app.schema(SCHEMA)
+    return app
+
+
+async def _nobody(request: AuthRequest) -> None:
+    del request
+
+
+def call_of(body: Body) -> Call[Any]:
+    """Return the call that runs a body, without its moment."""
+    if body.light:
+        link = tick if body.kind == "mutation" else beat
+        return link.bind(op=body.op, left=body.chain, every_us=body.every_us)
+    return (work if body.kind == "mutation" else act).bind(body=plain(body))
+
+
+def calls_of(bodies: Iterable[Body]) -> list[Call[Any]]:
+    """Return calls that run these bodies, each at its moment."""
+    return [call_of(body).after(body.delay_us / 1_000_000) for body in bodies]
+
+
+def _trace(op: str, ctx: Any) -> tuple[Any, ...]:
+    invoker = ctx.invoker
+    job: str | None = getattr(invoker, "job_id", None)
+    kind = "live" if job is None else "job"
+    return op, job, kind, world.clock.high_us(), getattr(invoker, "attempt", 1), world.turns
+
+
+@sim.mutation
+async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
+    """Leave one effect row; schedule, nest and cancel as told; raise at the end if told to."""
+    told = Body.of(body)
+    trace = _trace(told.op, ctx)
+    await ctx.db.execute(_INSERT, trace)
+    ids = [await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child)) for child in told.children[:1]]
+    ids.extend(await ctx.scheduler.run_many(calls_of(told.children[1:])))
+    if told.nested is not None:
+        try:
+            await ctx.run_mutation(work, body=plain(told.nested))
+        except FunctionError as error:
+            ids.extend(error.data["ids"] if error.data else ())
+    canceled = told.cancel is not None and await ctx.scheduler.cancel(told.cancel)
+    if trace[4] <= told.fails:
+        raise FunctionError("PLANNED", "this mutation was told to fail", {"ids": ids})
+    world.runs += 1  # makes each execution's result its own: a resend must get the first one's
+    return {"ran": world.runs, "canceled": canceled}
+
+
+@sim.action
+async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Record the start outside the database; then write, schedule, nap and fail as told."""
+    told = Body.of(body)
+    with world.running(told.op, getattr(ctx.invoker, "job_id", None), getattr(ctx.invoker, "attempt", 1)) as attempt:
+        if told.writes:
+            await ctx.run_mutation(work, body=plain(told.inner))
+        for child in told.children:
+            await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child))
+        if told.nap_us:
+            await ctx.sleep(told.nap_us / 1_000_000)
+        if attempt <= told.fails:
+            raise FunctionError("PLANNED", "this action was told to fail")
+    return 1
+
+
+@sim.mutation
+async def tick(ctx: MutationCtx, *, op: str, left: int, every_us: int) -> None:
+    """Leave one effect row, and schedule the next link of the chain."""
+    await ctx.db.execute(_INSERT, _trace(f"{op}.{left}", ctx))
+    if left:
+        await ctx.scheduler.run_after(every_us / 1_000_000, tick.bind(op=op, left=left - 1, every_us=every_us))
+
+
+@sim.action
+async def beat(ctx: ActionCtx, *, op: str, left: int, every_us: int) -> None:
+    """Record the start, and schedule the next link of the chain."""
+    with world.running(f"{op}.{left}", getattr(ctx.invoker, "job_id", None), getattr(ctx.invoker, "attempt", 1)):
+        if left:
+            await ctx.scheduler.run_after(every_us / 1_000_000, beat.bind(op=op, left=left - 1, every_us=every_us))
+
+
+@sim.query
+async def count(ctx: QueryCtx) -> int:
+    """Return how many effects there are."""
+    found: int = await ctx.db.fetch_value("SELECT count(*) FROM effects")
+    return found
