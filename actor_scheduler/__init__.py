@@ -5,9 +5,14 @@ This package is the scheduler; it knows functions only by path.  Apps use `runti
 
 from actor_scheduler.call import Call
 from actor_scheduler.clock import Clock, SystemClock
+from actor_scheduler.job_list import JobList
 from actor_scheduler.model import Job, JobOptions, Page
-from actor_scheduler.scheduler import JobList, Moment, Scheduler
+from actor_scheduler.retry import GiveUp, Retry, RetryLater
+from actor_scheduler.scheduler import Moment, Scheduler
 
 __version__ = "0.1.0"
 
-__all__ = ["Call", "Clock", "Job", "JobList", "JobOptions", "Moment", "Page", "Scheduler", "SystemClock"]
+__all__ = [
+    "Call", "Clock", "GiveUp", "Job", "JobList", "JobOptions", "Moment", "Page", "Retry", "RetryLater", "Scheduler",
+    "SystemClock",
+]  # fmt: skip

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
 from actor_scheduler.clock import Clock, pause
 from actor_scheduler.crashpoints import reach
+from actor_scheduler.dispatch import Dispatch
 from actor_scheduler.errors import (
     ActorSchedulerError,
     ContextClosed,
@@ -26,28 +27,23 @@ from actor_scheduler.errors import (
     said,
 )
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
-from actor_scheduler.index import JobIndex
-from actor_scheduler.limits import (
-    ACTIONS_MAX,
-    SECOND_US,
-    TURN_COMMANDS_MAX,
-    TURN_DUE_MAX,
-    WINDOW_LOAD,
-    WINDOW_MAX,
-)
+from actor_scheduler.limits import ACTIONS_MAX, SECOND_US, STUCK_SECONDS, TURN_COMMANDS_MAX, WINDOW_MAX
 from actor_scheduler.mailbox import Command, Mailbox
-from actor_scheduler.model import ACTIONS, MUTATIONS, DueJob, Entry, Outcome
 from actor_scheduler.preparation import Preparation
+from actor_scheduler.pruning import Pruning
+from actor_scheduler.settings import Settings
 from actor_scheduler.shield import to_the_end
 from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
     Done,
+    Effects,
     Host,
-    Refill,
+    Ran,
     Refused,
     Reply,
     RunDue,
+    Set,
     Store,
     TurnResult,
     Unit,
@@ -58,10 +54,9 @@ from actor_scheduler.watchers import Watchers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger("actor_scheduler")
+    from actor_scheduler.model import DueJob, Outcome
 
-_DUE_MIN: Final = 16  # due entries offered to a turn, however slow the one before was
-STUCK_SECONDS: Final = 30.0  # a turn this long: twice the default time limit, and a foreign writer's 5 s besides
+log = logging.getLogger("actor_scheduler")
 
 
 class Actor:
@@ -77,18 +72,19 @@ class Actor:
         window_max: int = WINDOW_MAX,
         stuck_seconds: float = STUCK_SECONDS,
         on_stuck: Callable[[], object] | None = None,
+        prunes: bool = True,
     ) -> None:
         self._store = store
+        self._host = host
         self._clock = clock
-        self._window_max = window_max
-        self._window_load = min(WINDOW_LOAD, window_max)
-        self._index = self._new_index()
-        self.attempts = Attempts(host, slots, self._attempt_ended, self._stir)
+        self.dispatch = Dispatch(host.routing, slots, window_max)
+        self.settings = Settings(host.routing)
+        self._pruning = Pruning(enabled=prunes)
+        self.attempts = Attempts(host, clock, ended=self._attempt_ended, freed=self._attempt_freed, stirred=self._stir)
         self._alarm = Alarm(clock, self._ring)
         self._preparation = Preparation(store, host, self._ring, self._not_prepared)
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
-        self._due_max = TURN_DUE_MAX
         self._unfinished: set[int] = set()  # claims of this process whose completion is not durable yet
         self.watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,12 +100,6 @@ class Actor:
         self.broken: ActorSchedulerError | None = None  # why nothing is accepted: the store must be reopened first
         self.stuck: WriterStuck | None = None  # why nothing is accepted: the turn under way does not end
 
-    def _new_index(self) -> JobIndex:
-        index = JobIndex(entries_max=self._window_max)
-        for queue in (MUTATIONS, ACTIONS):
-            index.window(queue)
-        return index
-
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
@@ -118,7 +108,13 @@ class Actor:
         Raises what the store's `open` raises; nothing is held then.
         """
         self._loop = asyncio.get_running_loop()
-        await self._store.open()
+        found = await self._store.open()
+        self.dispatch.begin(found)
+        self.settings.begin(found, self.dispatch.gates)
+        now_us = self._clock.now_us()
+        self._pruning.begin(found, now_us)
+        for job, outcome in found.interrupted:
+            self._host.attempted(job, outcome, now_us)
         self._running = self._accepting = self._dispatching = True
         self._task = asyncio.create_task(self._run(), name="scheduler actor")
 
@@ -212,8 +208,11 @@ class Actor:
             raise ContextClosed(msg)
 
     def _attempt_ended(self, job: DueJob, outcome: Outcome) -> None:
-        done = CompleteJob(job.seq, job.attempt, outcome, self._clock.now_us())
-        self._mailbox.put(done, None)
+        self._mailbox.put(CompleteJob(job, outcome, self._clock.now_us()), None)
+        self._wake.set()
+
+    def _attempt_freed(self, queue: str) -> None:
+        self.dispatch.gates.ended(queue)
         self._wake.set()
 
     # ------------------------------------------------------------ quiet: what a virtual clock waits for
@@ -267,16 +266,18 @@ class Actor:
             return False
         if self._preparation.ready:
             return True
-        earliest_us = self._index.earliest_us(self._room())
-        due = earliest_us is not None and earliest_us <= self._clock.now_us()
-        return due or bool(self._index.must_refill())
+        now_us = self._clock.now_us()
+        next_us = self._next_us(now_us)
+        return (next_us is not None and next_us <= now_us) or bool(self.dispatch.refills())
 
-    def _room(self) -> dict[str, int]:
-        return {ACTIONS: self.attempts.free}
+    def _next_us(self, now_us: int) -> int | None:
+        """Return when there is something to do next by itself."""
+        moments = (self.dispatch.next_us(now_us), self._pruning.due_us)
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _arm(self) -> None:
         """Set the alarm for the earliest fire time; after every turn, so that nothing can leave it wrong."""
-        when_us = self._index.earliest_us(self._room()) if self._dispatching else None
+        when_us = self._next_us(self._clock.now_us()) if self._dispatching else None
         if self._hold.active:
             when_us = self._hold.until_us
         self._alarm.arm(when_us)
@@ -284,8 +285,9 @@ class Actor:
 
     async def _turn(self) -> None:
         commands, due = self._collect()
-        units: list[Unit] = [*(command.unit for command in commands), *due]
-        refills = [Refill(queue, after, self._window_load) for queue, after in self._index.must_refill()]
+        prune = self._pruning.unit(self._clock.now_us()) if self._dispatching and not self._hold.active else []
+        units: list[Unit] = [*(command.unit for command in commands), *due, *prune]
+        refills = self.dispatch.refills()
         self._turn_under_way = True
         watch = asyncio.get_running_loop().call_later(self._stuck_seconds, self._notice_stuck)
         try:
@@ -314,33 +316,32 @@ class Actor:
             return commands, []
         if self._preparation.ready:
             return commands, self._preparation.take()
-        taken = self._index.take_due(self._clock.now_us(), self._due_max, self._room())
-        due = [RunDue(queue, entry) for queue, entry in taken]
+        due = self.dispatch.take(self._clock.now_us())
         if due and self._preparation.needed:
             self._preparation.start(due)
             return commands, []
         return commands, due
 
     def _not_prepared(self, due: list[RunDue]) -> None:
-        self._put_back(due)
+        self.dispatch.put_back(due)
         self._hold.lengthen()
 
     def _settle(self, commands: list[Command], due: list[RunDue], result: TurnResult) -> None:
         """Open the gate: what the turn committed becomes visible, in turn order."""
-        replies = result.replies
-        self._update_index(result)
+        replies, effects = result.replies, result.effects
+        self.dispatch.apply(result)
         refused = False
         for command, reply in zip(commands, replies, strict=False):
             refused |= self._answer(command, reply)
         for unit, reply in zip(due, replies[len(commands) :], strict=False):
             refused |= self._dispatch(unit, reply)
         self._mailbox.put_back(commands[len(replies) :])  # what the turn had no time for
-        begun = max(len(replies) - len(commands), 0)
-        self._put_back(due[begun:])
-        if due:  # take next time what this turn had time for, and up to twice that while it is enough
-            self._due_max = min(max(begun * 2, _DUE_MIN) if begun == len(due) else max(begun, _DUE_MIN), TURN_DUE_MAX)
-        self._unfinished.difference_update(result.effects.ended)
-        self.watchers.tell(result.effects.ended)
+        begun = min(max(len(replies) - len(commands), 0), len(due))
+        self.dispatch.put_back(due[begun:], effects.gone)
+        self.dispatch.learn(len(due), begun)
+        for reply in replies[len(commands) + len(due) :]:
+            self._pruning.answered(reply, self._clock.now_us())
+        self._follow(effects)
         if refused:
             self._hold.lengthen()
         elif any(isinstance(reply, Done) for reply in replies):
@@ -348,25 +349,27 @@ class Actor:
         if result.broken is not None:
             self.broken = result.broken
 
-    def _update_index(self, result: TurnResult) -> None:
-        by_queue: dict[str, list[Entry]] = {}
-        for queue, entry in result.effects.pending:
-            by_queue.setdefault(queue, []).append(entry)
-        for queue, entries in by_queue.items():
-            self._index.window(queue).add_many(entries)
-        for queue, entry in result.effects.gone:
-            self._index.window(queue).discard(entry)
-        for refill, entries, complete in result.refills:
-            self._index.window(refill.queue).refill(refill.after, entries, complete=complete)
+    def _follow(self, effects: Effects) -> None:
+        if effects.ended:
+            self._unfinished.difference_update(effects.ended)
+            self.watchers.tell(effects.ended)
+            self._pruning.ended(self._clock.now_us())
+        for seq, stops in effects.stopping:
+            if stops:
+                self.attempts.stop(seq)
 
     def _dispatch(self, unit: RunDue, reply: Reply) -> bool:
         """Start a claimed action; put back what the store could not take, and return whether it was so."""
         match reply:
             case Done(Claimed(job)):
                 self._unfinished.add(job.seq)
-                self.attempts.start(job)
+                self.dispatch.gates.started(unit.queue, self._clock.now_us())
+                self.attempts.start(job, unit.queue)
+            case Done(Ran(job, outcome, ended_at_us)):
+                self._host.starting(job)
+                self._host.attempted(job, outcome, ended_at_us)
             case Refused():
-                self._put_back([unit])
+                self.dispatch.put_back([unit])
                 return True
         return False
 
@@ -374,10 +377,7 @@ class Actor:
         """Release one reply. Return whether the store could not take the command though it must."""
         if command.reply is None:  # a completion: it is kept until the store takes it
             if isinstance(reply, Done):
-                assert isinstance(command.unit, CompleteJob)
-                self._unfinished.discard(command.unit.seq)
-                if reply.value is False:
-                    log.error("the outcome of job %d came too late: its row is not this attempt's", command.unit.seq)
+                self._completed(command.unit, stood=reply.value is not False)
                 return False
             self._mailbox.keep(command)
             return True
@@ -385,15 +385,20 @@ class Actor:
             return False
         match reply:
             case Done(value):
+                if isinstance(command.unit, Set):
+                    self.settings.apply(command.unit)
                 command.reply.set_result(value)
             case Refused(error) | Unknown(error):
                 command.refuse(error)
         return False
 
-    def _put_back(self, due: list[RunDue]) -> None:
-        """Return due entries to the index."""
-        for queue in {unit.queue for unit in due}:
-            self._index.window(queue).add_many([unit.entry for unit in due if unit.queue == queue])
+    def _completed(self, unit: Unit, *, stood: bool) -> None:
+        assert isinstance(unit, CompleteJob)
+        self._unfinished.discard(unit.job.seq)
+        if stood:
+            self._host.attempted(unit.job, unit.outcome, unit.completed_at_us)
+        else:
+            log.error("the outcome of %s %s came too late: its row is another attempt's", unit.job.path, unit.job.id)
 
     # ------------------------------------------------------------ trouble
 
@@ -419,12 +424,14 @@ class Actor:
     async def _reopen(self) -> bool:
         try:
             # To its end: a thread that is left while it connects would answer to a loop that is gone.
-            await to_the_end(self._store.reopen(list(self._unfinished)))
+            found = await to_the_end(self._store.reopen(list(self._unfinished)))
         except Exception as error:
             self.broken = error if isinstance(error, ActorSchedulerError) else StoreUnavailable(said(error))
             self._mailbox.refuse_all(self.broken)
             log.error("reopening the database failed, trying again: %s", self.broken)  # noqa: TRY400 - said, not traced
             return False
+        self.settings.begin(found, self.dispatch.gates)
+        self.dispatch.rebuild(found)
         return True
 
     async def _recover(self) -> None:
@@ -437,7 +444,6 @@ class Actor:
             self._stir()
             await pause(self._clock, wait_us)
             wait_us = min(wait_us * 2, HOLD_US_MAX)
-        self._index = self._new_index()
         self.broken = None
         self.watchers.tell_all()
         log.warning("the database was reopened and the index rebuilt")

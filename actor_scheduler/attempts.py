@@ -1,48 +1,63 @@
-"""The attempts of actions that are under way: a bounded number of tasks, each owned until it really ended."""
+"""The attempts of actions that are under way: tasks, each owned until it really ended, with a limit on its time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.failures import log_failure
-from actor_scheduler.model import DueJob, Failed, Outcome
+from actor_scheduler.limits import SECOND_US, TIMEOUT_GRACE_US
+from actor_scheduler.model import Again, DueJob, Failed, Outcome, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from actor_scheduler.clock import Clock, Timer
     from actor_scheduler.store.base import Host
 
 log = logging.getLogger("actor_scheduler")
 
-_INTERRUPTED = Failed("interrupted", "the app was shut down while this action was running, and its grace ran out")
+_INTERRUPTED: Final = Failed(
+    "interrupted", "the app was shut down while this action was running, and its grace ran out"
+)
 
 
-@dataclass(slots=True)
 class Attempt:
     """One running action."""
 
-    job: DueJob
-    task: asyncio.Task[None] | None = None
-    sleeping: int = 0  # calls of ctx.sleep under way: the attempt waits for the clock
+    def __init__(self, job: DueJob, queue: str) -> None:
+        self.job: Final = job
+        self.queue: Final = queue
+        self.task: asyncio.Task[None] | None = None
+        self.timer: Timer | None = None  # when its time is up, or the grace after that
+        self.sleeping = 0  # calls of ctx.sleep under way: the attempt waits for the clock
+        self.verdict: Failed | Stopped | None = None  # why it was canceled, if we did it
+        self.told = False  # its outcome was handed over: it did not end within its grace
 
 
 class Attempts:
     """Starts claimed actions and hands over their outcomes.
 
-    Invariant: an attempt is in `_running` from its claim's acknowledgement until its coroutine ended.
+    Invariant: an attempt is in `_running`, and its slot is taken, from its claim's acknowledgement until its coroutine
+    really ended, whatever was recorded meanwhile.
     """
 
     def __init__(
-        self, host: Host, slots: int, ended: Callable[[DueJob, Outcome], None], stirred: Callable[[], None]
+        self,
+        host: Host,
+        clock: Clock,
+        *,
+        ended: Callable[[DueJob, Outcome], None],
+        freed: Callable[[str], None],
+        stirred: Callable[[], None],
     ) -> None:
         self._host = host
-        self._slots = slots
+        self._clock = clock
         self._ended = ended
+        self._freed = freed
         self._stirred = stirred
         self._running: dict[int, Attempt] = {}
         self._abandoned = False
@@ -53,11 +68,6 @@ class Attempts:
         return len(self._running)
 
     @property
-    def free(self) -> int:
-        """How many more may start."""
-        return self._slots - len(self._running)
-
-    @property
     def waiting_for_clock(self) -> bool:
         """Whether every running attempt is in ctx.sleep: only time can move them."""
         return all(attempt.sleeping for attempt in self._running.values())
@@ -66,30 +76,100 @@ class Attempts:
         """Return the paths of the running attempts, for a message."""
         return ", ".join(sorted(attempt.job.path for attempt in self._running.values()))
 
-    def start(self, job: DueJob) -> None:
-        """Start a claimed action. Its claim is durable."""
+    # ------------------------------------------------------------ one attempt
+
+    def start(self, job: DueJob, queue: str) -> None:
+        """Start a claimed action. Its claim is durable, and its slot is taken."""
         reach("action.before_start")
-        attempt = self._running[job.seq] = Attempt(job)
+        attempt = self._running[job.seq] = Attempt(job, queue)
         attempt.task = asyncio.create_task(self._run(attempt), name=f"{job.path} {job.id}")
+        limit_us = self._host.timeout_us(job)
+        if limit_us is not None:
+            self._after(attempt, limit_us, self._time_is_up)
 
     async def _run(self, attempt: Attempt) -> None:
+        job = attempt.job
         reach("action.started")
         outcome: Outcome
         try:
-            outcome = await self._host.action(attempt.job)
+            self._host.starting(job)
+            outcome = await self._host.action(job)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             # Without anybody asking for it, the function raised it itself: awaiting a task it had canceled, say.
-            outcome = _INTERRUPTED if task is not None and task.cancelling() else self._host.failure(error)
+            asked = task is not None and task.cancelling()
+            outcome = self._canceled(attempt) if asked else self._failed(job, error)
         except BaseException as error:  # SystemExit of a function must not stop the app
-            outcome = self._host.failure(error)
+            outcome = self._failed(job, error)
         finally:
-            self._running.pop(attempt.job.seq, None)
+            self._running.pop(job.seq, None)
+            if attempt.timer is not None:
+                attempt.timer.cancel()
+            self._freed(attempt.queue)
+        if attempt.verdict is not None and isinstance(outcome, Failed | Again):
+            outcome = self._canceled(attempt)  # it failed at being canceled
         reach("action.body_done")
+        if not self._abandoned and not attempt.told:
+            if isinstance(outcome, Failed | Again):
+                log_failure(job, outcome)
+            self._ended(job, outcome)
+        self._stirred()
+
+    def _failed(self, job: DueJob, error: BaseException) -> Outcome:
+        return self._host.judge(job, self._host.failure(error), error)
+
+    def _canceled(self, attempt: Attempt) -> Outcome:
+        """Return what a canceled attempt comes to: who asked for it decides."""
+        if isinstance(attempt.verdict, Stopped):
+            return attempt.verdict
+        return self._host.judge(attempt.job, attempt.verdict or _INTERRUPTED, None)
+
+    # ------------------------------------------------------------ its time
+
+    def _after(self, attempt: Attempt, span_us: int, then: Callable[[Attempt], None]) -> None:
+        """Call `then` once `span_us` have passed, by the clock that no step moves, unless the attempt ended before."""
+        clock = self._clock
+        until_us = clock.monotonic_us() + span_us
+
+        def look() -> None:
+            left_us = until_us - clock.monotonic_us()
+            if left_us <= 0:
+                then(attempt)
+            else:
+                attempt.timer = clock.call_at(clock.now_us() + left_us, look)
+
+        attempt.timer = clock.call_at(clock.now_us() + span_us, look)
+
+    def _time_is_up(self, attempt: Attempt) -> None:
+        limit_us = self._host.timeout_us(attempt.job)
+        spent = f"{limit_us / SECOND_US:g} s" if limit_us is not None else "its time"
+        self._cancel(attempt, Failed("timeout", f"the attempt was still running after {spent}"))
+
+    def stop(self, seq: int) -> None:
+        """Cancel the attempt of this job, if it is running: somebody asked for it."""
+        attempt = self._running.get(seq)
+        if attempt is not None and attempt.verdict is None:
+            self._cancel(attempt, Stopped())
+
+    def _cancel(self, attempt: Attempt, verdict: Failed | Stopped) -> None:
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        attempt.verdict = verdict
+        assert attempt.task is not None
+        attempt.task.cancel()
+        self._after(attempt, TIMEOUT_GRACE_US, self._grace_ran_out)
+
+    def _grace_ran_out(self, attempt: Attempt) -> None:
+        """Record the outcome of an attempt that ignores its cancellation. Its slot stays taken, and it is not retried.
+
+        A second attempt would run beside it.
+        """
+        job, verdict = attempt.job, attempt.verdict
+        assert verdict is not None
+        log.error("%s %s ignores its cancellation; it keeps its slot until it ends", job.path, job.id)
+        attempt.told = True
         if not self._abandoned:
-            if isinstance(outcome, Failed):
-                log_failure(attempt.job, outcome)
-            self._ended(attempt.job, outcome)
+            self._ended(job, verdict)
         self._stirred()
 
     @contextlib.contextmanager
@@ -106,6 +186,8 @@ class Attempts:
         finally:
             attempt.sleeping -= 1
 
+    # ------------------------------------------------------------ shutdown
+
     async def finish(self, grace_seconds: float) -> None:
         """Let the attempts end by themselves for `grace_seconds`, then cancel them.
 
@@ -120,8 +202,11 @@ class Attempts:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         for attempt in list(self._running.values()):
-            log.error("%s %s ignores its cancellation; it is left behind", attempt.job.path, attempt.job.id)
-            self._ended(attempt.job, _INTERRUPTED)
+            if attempt.timer is not None:
+                attempt.timer.cancel()
+            if not attempt.told:
+                log.error("%s %s ignores its cancellation; it is left behind", attempt.job.path, attempt.job.id)
+                self._ended(attempt.job, attempt.verdict or _INTERRUPTED)
         self._abandoned = True
 
     def grace_is_over(self) -> None:
@@ -132,6 +217,9 @@ class Attempts:
         """Stop every attempt and record nothing, as if the process had died."""
         self._abandoned = True
         tasks = self._tasks()
+        for attempt in self._running.values():
+            if attempt.timer is not None:
+                attempt.timer.cancel()
         for task in tasks:
             task.cancel()
         if tasks:

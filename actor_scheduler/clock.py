@@ -20,7 +20,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Wall time, and one way to be woken. Two members: the wall clock decides, the timer only wakes."""
+    """Wall time, one way to be woken, and a measure of spans. The wall clock decides, the timer only wakes."""
 
     def now_us(self) -> int:
         """Return the wall clock: microseconds since the Unix epoch, UTC. It may jump either way."""
@@ -28,6 +28,10 @@ class Clock(Protocol):
 
     def call_at(self, when_us: int, callback: Callable[[], object]) -> Timer:
         """Call back on the event loop at about `when_us`. It may be early: look at `now_us` and ask again."""
+        ...
+
+    def monotonic_us(self) -> int:
+        """Return a count of microseconds that no step of the wall clock moves: how long something has taken."""
         ...
 
 
@@ -45,6 +49,10 @@ class SystemClock:
         if wait_us > ALARM_US_MAX:
             return loop.call_later(ALARM_US_MAX / SECOND_US, callback)
         return _PreciseTimer(loop, self, when_us, wait_us, callback)
+
+    def monotonic_us(self) -> int:
+        """Return `time.perf_counter_ns()` in microseconds."""
+        return monotonic_us()
 
 
 class _PreciseTimer:

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 _hook: Callable[[str], None] | None = None
 
 POINTS: frozenset[str] = frozenset({
-    "boot.locked", "boot.connected", "boot.migrated", "boot.recovered", "boot.ready",
+    "boot.locked", "boot.connected", "boot.migrated", "boot.judged", "boot.recovered", "boot.ready",
     "turn.before_begin", "turn.begun", "turn.before_commit", "turn.committed", "turn.replied",
     "schedule.before_insert", "schedule.inserted", "cancel.before", "cancel.after",
     "mutation.before", "mutation.savepoint", "mutation.body_done", "mutation.completion_written", "mutation.released",
     "mutation.failed_rolled_back", "mutation.failure_written",
     "claim.before", "claim.written", "action.before_start", "action.started", "action.body_done",
-    "complete.before", "complete.written",
+    "complete.before", "complete.written", "retry.before", "retry.written", "prune.before", "prune.written",
     "alarm.armed", "refill.read", "shutdown.begun", "shutdown.drained", "shutdown.checkpointed", "shutdown.closed",
 })  # fmt: skip
 

@@ -93,6 +93,10 @@ class TimeLimitExceeded(DatabaseError):
     """SQL ran past the function's time limit and was interrupted; nothing was committed."""
 
 
+class TimedOut(ActorSchedulerError, TimeoutError):
+    """A live action ran past its `timeout` and was canceled. What it had done before stands."""
+
+
 class SchemaError(ActorSchedulerError):
     """The app's declared schema can't be applied, or the file's own version can't be used."""
 

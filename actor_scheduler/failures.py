@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from actor_scheduler.model import Again, Failed
+
 if TYPE_CHECKING:
-    from actor_scheduler.model import DueJob, Failed
+    from actor_scheduler.model import DueJob
 
 log = logging.getLogger("actor_scheduler")
 
 
-def log_failure(job: DueJob, failure: Failed) -> None:
-    """Log a failed attempt: a failure on purpose (a FunctionError) in one line, anything else with its traceback."""
-    if failure.code is not None:
-        log.warning("%s %s failed: %s", job.path, job.id, failure.error)
+def log_failure(job: DueJob, outcome: Failed | Again) -> None:
+    """Log a failed attempt: one that is followed by another, or a failure on purpose (a FunctionError), in one line."""
+    if isinstance(outcome, Again):
+        pause, failure = outcome.delay_us / 1_000_000, outcome.failure
+        log.warning("%s %s attempt %d failed, again in %.3g s: %s", job.path, job.id, job.attempt, pause, failure.error)
+    elif outcome.code is not None:
+        log.warning("%s %s failed: %s", job.path, job.id, outcome.error)
     else:
-        trace = f"\n{failure.traceback}" if failure.traceback else ""
-        log.error("%s %s failed (%s): %s%s", job.path, job.id, failure.cause, failure.error, trace)
+        trace = f"\n{outcome.traceback}" if outcome.traceback else ""
+        log.error("%s %s failed (%s): %s%s", job.path, job.id, outcome.cause, outcome.error, trace)

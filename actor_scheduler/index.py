@@ -8,16 +8,18 @@ those evicted between would be lost until a restart.
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Final
 
 from sortedcontainers import SortedList
 
-from actor_scheduler.limits import WINDOW_MAX
+from actor_scheduler.limits import FAIR_PICK, WINDOW_MAX
 from actor_scheduler.model import Entry
+from actor_scheduler.queues import priority_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
+
+    from actor_scheduler.gates import Gates, Room
 
 EVERYTHING: Final = Entry(1 << 63, 1 << 63)  # sorts after every real entry
 NOTHING: Final = Entry(-(1 << 63), 0)  # sorts before every real entry
@@ -30,9 +32,10 @@ class Window:
     nothing else is.
     """
 
-    def __init__(self, *, entries_max: int = WINDOW_MAX) -> None:
+    def __init__(self, *, entries_max: int = WINDOW_MAX, priority: int = 0) -> None:
         self._entries: SortedList[Entry] = SortedList()
         self._entries_max = entries_max
+        self.priority: Final = priority
         self.horizon: Entry = NOTHING
 
     def __len__(self) -> int:
@@ -75,9 +78,9 @@ class Window:
         """Forget an entry that is not pending any more. O(log n); harmless when it was not in memory."""
         self._entries.discard(entry)
 
-    def take_due(self, now_us: int, count_max: int) -> list[Entry]:
-        """Remove and return the entries due at `now_us`, earliest first, at most `count_max`."""
-        end = min(self._entries.bisect_right(Entry(now_us, 1 << 63)), count_max)
+    def take(self, last: Entry, count_max: int) -> list[Entry]:
+        """Remove and return the entries up to and including `last`, earliest first, at most `count_max`."""
+        end = min(self._entries.bisect_right(last), count_max)
         if end <= 0:
             return []
         taken = list(self._entries[:end])
@@ -114,17 +117,22 @@ class Window:
 
 
 class JobIndex:
-    """The windows of all queues, and the earliest moment at which any of them has work."""
+    """The windows of all queues: what is due, in which order, and the earliest moment at which anything will be.
+
+    Among due jobs the higher priority goes first, then the earlier fire time, then the order of acceptance.  One pick
+    in FAIR_PICK goes to the longest overdue of any priority, so that nothing waits for ever.
+    """
 
     def __init__(self, *, entries_max: int = WINDOW_MAX) -> None:
         self._entries_max = entries_max
         self._windows: dict[str, Window] = {}
+        self._picks = 0  # since the last one that went to the longest overdue
 
     def window(self, queue: str) -> Window:
         """Return the window of a queue, an empty one when the queue is new."""
         window = self._windows.get(queue)
         if window is None:
-            window = self._windows[queue] = Window(entries_max=self._entries_max)
+            window = self._windows[queue] = Window(entries_max=self._entries_max, priority=priority_of(queue))
         return window
 
     def queues(self) -> Iterable[str]:
@@ -135,26 +143,45 @@ class JobIndex:
         """Return each queue whose window is empty but incomplete, with its horizon."""
         return [(queue, window.horizon) for queue, window in self._windows.items() if window.must_refill]
 
-    def take_due(self, now_us: int, count_max: int, room: Mapping[str, int]) -> list[tuple[str, Entry]]:
-        """Remove and return due entries of all queues, merged in (fire_at, seq) order.
+    def take_due(self, now_us: int, count_max: int, room: Room) -> list[tuple[str, Entry]]:
+        """Remove and return due entries, at most `count_max`, in the order in which they are to start.
 
-        At most `count_max` in all, and at most `room[queue]` of a queue that stands in `room`.  A queue without
-        room hides nobody.
+        Not more of a queue than there is room for.  A queue without room hides nobody.
         """
-        taken = [
-            [(entry, queue) for entry in window.take_due(now_us, min(count_max, room.get(queue, count_max)))]
-            for queue, window in self._windows.items()
-        ]
-        merged = [(queue, entry) for entry, queue in heapq.merge(*taken)]
-        for queue, entry in merged[count_max:]:
-            self.window(queue).add(entry)
-        return merged[:count_max]
+        end = Entry(now_us, 1 << 63)
+        taken: list[tuple[str, Entry]] = []
+        while (left := count_max - len(taken)) > 0:
+            due = [
+                (first, queue, window)
+                for queue, window in self._windows.items()
+                if (first := window.first()) is not None and first <= end and room.of(queue, 1) > 0
+            ]
+            if not due:
+                break
+            queue, last, count = self._next(due, end)
+            picked = self._windows[queue].take(last, min(left, room.of(queue, count)))
+            room.spend(queue, len(picked))
+            taken.extend((queue, entry) for entry in picked)
+        return taken
 
-    def earliest_us(self, room: Mapping[str, int]) -> int | None:
-        """Return the earliest fire time among queues that have room; None when there is none. O(queues)."""
-        firsts = [
-            first.fire_at_us
+    def _next(self, due: list[tuple[Entry, str, Window]], end: Entry) -> tuple[str, Entry, int]:
+        """Return the queue to take from, up to which entry, and how many at most."""
+        due.sort()
+        highest = max(window.priority for _, _, window in due)
+        rivals = [candidate for candidate in due if candidate[2].priority == highest]
+        if len(rivals) == len(due):  # one priority: in order of fire time
+            return due[0][1], due[1][0] if len(due) > 1 else end, 1 << 30
+        self._picks += 1
+        if self._picks >= FAIR_PICK:
+            self._picks = 0
+            return due[0][1], end, 1
+        return rivals[0][1], end, 1
+
+    def earliest_us(self, now_us: int, gates: Gates) -> int | None:
+        """Return when the next start is due or possible, whichever is later; None when time alone brings none."""
+        moments = [
+            max(first.fire_at_us, opens_us)
             for queue, window in self._windows.items()
-            if room.get(queue, 1) > 0 and (first := window.first()) is not None
+            if (first := window.first()) is not None and (opens_us := gates.opens_at_us(queue, now_us)) is not None
         ]
-        return min(firsts, default=None)
+        return min(moments, default=None)

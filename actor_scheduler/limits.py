@@ -24,9 +24,25 @@ MAILBOX_MAX: Final = 20_000  # commands waiting: ~0.5 s of full-rate work, ~40 M
 TURN_COMMANDS_MAX: Final = 2_000  # commands in one turn
 TURN_DUE_MAX: Final = 1_000  # due entries in one turn
 TURN_US_MAX: Final = 30_000  # a turn starts no new unit after this: one flush is ~0.3 ms, so under 2 % of it
+STUCK_SECONDS: Final = 30.0  # a turn this long: twice the default time limit, and a foreign writer's 5 s besides
 RUN_MANY_CHUNK: Final = 1_000  # jobs of one run_many per commit: past this a commit gains no throughput
 WINDOW_MAX: Final = 50_000  # entries of one queue in memory: ~160 B each, 8 MiB
 WINDOW_LOAD: Final = 10_000  # entries per refill: ~10 ms of the writer
 PAGE_MAX: Final = 1_000  # jobs per page of a list
-DEATHS_MAX: Final = 3  # processes one scheduled mutation may take down before it is failed: crash_loop
+DEATHS_MAX: Final = 3  # processes one job may take down before it is failed: crash_loop
 ACTIONS_MAX: Final = 100  # actions running at once, unless the app says otherwise
+
+ATTEMPTS_MAX: Final = 1_000_000  # attempts of one job; its number is kept in the row
+ATTEMPTS_KEPT: Final = 100  # failed attempts on record for one job, the newest; ~200 B each
+RETRY_US_MIN: Final = 10_000  # before any further attempt: a job that fails at once starts at most 100 times a second
+CHAIN_MAX: Final = 1_000  # jobs in a row that each schedule the next for now, before each link waits CHAIN_US
+CHAIN_US: Final = 10_000  # the pause of such a link: a hot loop starts at most 100 times a second
+TIMEOUT_GRACE_US: Final = 10 * SECOND_US  # for a canceled action to end, before its job is failed without it
+NOTE_CHARS_MAX: Final = 1_000  # an operator's note
+PRIORITY_MAX: Final = 100  # priorities go from minus this to plus this
+FAIR_PICK: Final = 8  # among due jobs of several priorities, one pick in this many goes to the longest overdue
+RATE_MAX: Final = 10_000  # starts of one function per period; each is remembered for that period, 8 B
+
+KEEP_US: Final = 7 * 86_400 * SECOND_US  # an ended job is kept this long, unless its function says otherwise
+PRUNE_MAX: Final = 500  # rows per batch of pruning: ~3 ms of the writer
+PRUNE_US: Final = 60 * SECOND_US  # between two looks for what can be pruned

@@ -11,6 +11,9 @@ from typing_extensions import TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from actor_scheduler.retry import Retry
+    from actor_scheduler.times import Delay
+
 Kind: TypeAlias = Literal["query", "mutation", "action"]
 State: TypeAlias = Literal["pending", "in_progress", "success", "failed", "canceled"]
 Cause: TypeAlias = Literal["error", "timeout", "interrupted", "invalid_args", "unknown_function", "crash_loop"]
@@ -37,6 +40,14 @@ class JobOptions(TypedDict, total=False):
     """What a second job under the same unfinished `key` does: `keep` (default) the first, `replace` it, or `error`."""
     idempotency_key: str
     """A resend with the same key, in any state, is the same job; with other arguments it is a KeyConflict."""
+    lane: str
+    """Jobs of one lane run one at a time, in order of fire time, then acceptance; one that is retried holds it."""
+    priority: int
+    """-100 to 100, 0 unless given: among due jobs the higher goes first, but one pick in eight is the oldest's."""
+    timeout: Delay
+    """How long one attempt may take (a mutation: its SQL), instead of the function's own `timeout`."""
+    retry: Retry | int
+    """How often it is tried, instead of the function's own `retry`."""
 
 
 class Entry(NamedTuple):
@@ -51,6 +62,7 @@ class NewJob(NamedTuple):
 
     path: str
     kind: Kind
+    queue: str  # the dispatch queue it waits in
     args: bytes
     scheduled_at_us: int  # what was asked
     fire_at_us: int  # when it may start: never before it was accepted
@@ -59,11 +71,11 @@ class NewJob(NamedTuple):
     on_conflict: OnConflict = "keep"
     idempotency_key: str | None = None
     parent_id: str | None = None
-
-    @property
-    def queue(self) -> str:
-        """The dispatch queue this job waits in."""
-        return MUTATIONS if self.kind == "mutation" else ACTIONS
+    lane: str | None = None
+    priority: int = 0
+    timeout_us: int | None = None
+    retry: bytes | None = None
+    chain: int = 0  # jobs in a row before it that were each scheduled for now by the one before
 
 
 class DueJob(NamedTuple):
@@ -78,6 +90,9 @@ class DueJob(NamedTuple):
     scheduled_at_us: int
     dispatched_at_us: int
     occurrence_id: str
+    timeout_us: int | None = None  # its own, not its function's
+    retry: bytes | None = None  # its own, not its function's
+    chain: int = 0
 
 
 class Succeeded(NamedTuple):
@@ -97,17 +112,29 @@ class Failed(NamedTuple):
     traceback: str | None = None
 
 
-Outcome: TypeAlias = Succeeded | Failed
+class Again(NamedTuple):
+    """The attempt failed, and another follows after a pause."""
+
+    failure: Failed
+    delay_us: int
+
+
+class Stopped(NamedTuple):
+    """The attempt was canceled because somebody asked for it."""
+
+
+Outcome: TypeAlias = Succeeded | Failed | Again | Stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One stored request to run a function, as it stood when it was read.
 
-    `scheduled_at` is what was asked and is never rewritten.  `attempt` counts starts: 0 until the first.
+    `scheduled_at` is what was asked and is never rewritten; `fire_at` is when the next attempt may start, or when the
+    last one might.  `attempt` counts starts: 0 until the first.
     `occurrence_id` stays the same over all attempts: an idempotency key for the world outside.
     `result` is what the function returned, or, with `result_truncated`, the first characters of its repr.
-    `error` is one line; a FunctionError also leaves `error_code` and `error_data`.
+    `error` is one line, of the last attempt that failed; a FunctionError also leaves `error_code` and `error_data`.
     `args_error` says why the stored arguments can't be shown; `args` is then empty.
     """
 
@@ -121,6 +148,7 @@ class Job:
     idempotency_key: str | None = None
     attempt: int = 0
     scheduled_at: datetime
+    fire_at: datetime
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -133,6 +161,19 @@ class Job:
     result_truncated: bool = False
     occurrence_id: str
     parent_id: str | None = None
+    lane: str | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that was followed by another: which one, how long it took, and why it failed."""
+
+    attempt: int
+    started_at: datetime
+    ended_at: datetime
+    cause: Cause | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +183,8 @@ class JobFilter:
     paths: tuple[str, ...] | None = None
     state: State | None = None
     key: str | None = None
+    cause: Cause | None = None
+    lane: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actor_scheduler.store.base import CancelJob, InsertJobs, RetryJob
+from actor_scheduler.store.base import CancelJob, DropJob, DropJobs, InsertJobs, RetryJob, RetryJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from actor_scheduler.actor import Actor
     from actor_scheduler.clock import Clock
-    from actor_scheduler.model import Job, JobFilter, NewJob, Page
-    from actor_scheduler.store.base import Snapshot, Store, Tx
+    from actor_scheduler.model import FailedAttempt, Job, JobFilter, NewJob, Page
+    from actor_scheduler.store.base import Snapshot, Store, Swept, Tx, Unit
 
 
 class Running(NamedTuple):
@@ -34,9 +34,11 @@ class ActorPort:
         running: Callable[[], Running],
         *,
         parent_id: str | None = None,
+        chain: int = 0,
         inside: bool = False,
     ) -> None:
         self.parent_id = parent_id
+        self.chain = chain
         self.bounded = inside  # an action's one call has limits, the app has none
         self._running = running
         self._inside = inside
@@ -57,15 +59,33 @@ class ActorPort:
 
     async def cancel(self, which: CancelJob) -> bool:
         """Cancel a pending job and return whether it will never start."""
-        canceled: bool = await self._running().actor.submit(which, inside=self._inside)
-        return canceled
+        return bool(await self._submit(which))
 
     async def retry(self, job_id: str) -> bool:
         """Make a failed job pending again and return whether it was failed."""
-        retried: bool = await self._running().actor.submit(
-            RetryJob(job_id, self._running().clock.now_us()), inside=self._inside
-        )
-        return retried
+        return bool(await self._submit(RetryJob(job_id, self.now_us())))
+
+    async def drop(self, job_id: str) -> bool:
+        """Forget a job that has ended and return whether it had."""
+        return bool(await self._submit(DropJob(job_id)))
+
+    async def retry_many(self, which: JobFilter, cursor: str | None, limit: int) -> Swept:
+        """Make the failed among one page of jobs pending again."""
+        swept: Swept = await self._submit(RetryJobs(which, cursor, limit, self.now_us()))
+        return swept
+
+    async def drop_many(self, which: JobFilter, cursor: str | None, limit: int) -> Swept:
+        """Forget those of one page of jobs that have ended."""
+        swept: Swept = await self._submit(DropJobs(which, cursor, limit))
+        return swept
+
+    async def _submit(self, unit: Unit) -> Any:
+        return await self._running().actor.submit(unit, inside=self._inside)
+
+    async def failed_attempts(self, job_id: str) -> list[FailedAttempt]:
+        """Return the attempts of a job that were followed by another."""
+        attempts: list[FailedAttempt] = await self._read(lambda snapshot: snapshot.failed_attempts(job_id))
+        return attempts
 
     async def get(self, job_id: str) -> Job | None:
         """Return the job, or None."""
@@ -96,8 +116,9 @@ class TxPort:
 
     bounded = True
 
-    def __init__(self, tx: Tx, parent_id: str | None) -> None:
+    def __init__(self, tx: Tx, parent_id: str | None, chain: int = 0) -> None:
         self.parent_id = parent_id
+        self.chain = chain
         self._tx = tx
 
     def now_us(self) -> int:
@@ -119,6 +140,22 @@ class TxPort:
     def retry(self, job_id: str) -> Coroutine[Any, Any, bool]:
         """Make a failed job pending again and return whether it was failed."""
         return self._tx.retry_job(job_id)
+
+    def drop(self, job_id: str) -> Coroutine[Any, Any, bool]:
+        """Forget a job that has ended and return whether it had."""
+        return self._tx.drop_job(job_id)
+
+    def retry_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]:
+        """Make the failed among one page of jobs pending again."""
+        return self._tx.retry_jobs(which, cursor, limit)
+
+    def drop_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]:
+        """Forget those of one page of jobs that have ended."""
+        return self._tx.drop_jobs(which, cursor, limit)
+
+    def failed_attempts(self, job_id: str) -> Coroutine[Any, Any, list[FailedAttempt]]:
+        """Return the attempts of a job that were followed by another."""
+        return self._tx.failed_attempts(job_id)
 
     def get(self, job_id: str) -> Coroutine[Any, Any, Job | None]:
         """Return the job, or None."""

@@ -7,11 +7,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from actor_scheduler.errors import said
-from actor_scheduler.model import MUTATIONS, DueJob
+from actor_scheduler.queues import holds_mutations
 from actor_scheduler.store.base import Host, RunDue, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from actor_scheduler.model import DueJob
 
 log = logging.getLogger("actor_scheduler")
 
@@ -57,7 +59,7 @@ class Preparation:
         self._task = asyncio.create_task(self._prepare(due), name="prepare due mutations")
 
     async def _prepare(self, due: list[RunDue]) -> None:
-        seqs = [unit.entry.seq for unit in due if unit.queue == MUTATIONS]
+        seqs = [unit.entry.seq for unit in due if holds_mutations(unit.queue)]
         try:
             jobs: dict[int, DueJob] = await self._store.query(lambda snapshot: snapshot.due_jobs(seqs), None)
             gave = await asyncio.gather(*(self._host.prepare(job) for job in jobs.values()))

@@ -9,30 +9,34 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, get_args, overload
 
 from typing_extensions import Unpack
 
 from actor_scheduler.call import Call
 from actor_scheduler.errors import InvalidArgs, LimitExceeded, PartiallyScheduled, storable
+from actor_scheduler.job_list import JobList, SchedulerPort
 from actor_scheduler.limits import (
     CALL_ARGS_BYTES_MAX,
     CALL_JOBS_MAX,
-    KEY_CHARS_MAX,
+    CHAIN_MAX,
+    CHAIN_US,
     RUN_MANY_CHUNK,
 )
-from actor_scheduler.model import Args, Job, JobFilter, JobOptions, Kind, NewJob, Page, State
+from actor_scheduler.model import Args, Cause, FailedAttempt, Job, JobFilter, JobOptions, Kind, NewJob, State
+from actor_scheduler.options import check_id, check_key, check_options
 from actor_scheduler.store.base import CancelJob
 from actor_scheduler.times import NOW, After, At, Delay, Due, Instant, delay_us, instant_us
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
+
+    from actor_scheduler.queues import Routing
 
 P = ParamSpec("P")
 
-_OPTIONS = frozenset(JobOptions.__annotations__)
-_STATES = frozenset({"pending", "in_progress", "success", "failed", "canceled"})
-_ON_CONFLICT = frozenset({"keep", "replace", "error"})
+_STATES = frozenset(get_args(State))
+_CAUSES = frozenset(get_args(Cause))
 
 
 class Target(Protocol):
@@ -51,6 +55,11 @@ class Bindable(Protocol[P]):
 class Targets(Protocol):
     """Who knows which functions can be scheduled."""
 
+    @property
+    def routing(self) -> Routing:
+        """Where jobs wait."""
+        ...
+
     def check(self, path: str, args: Args, function: object) -> tuple[str, Kind, bytes]:
         """Return the canonical path, the kind and the encoded arguments; raise what makes them unschedulable.
 
@@ -61,22 +70,6 @@ class Targets(Protocol):
     def paths(self, path: str) -> tuple[str, ...]:
         """Return every path under which jobs of this function may stand: its own and its aliases."""
         ...
-
-
-class SchedulerPort(Protocol):
-    """Where jobs go: into the running transaction, or to the actor."""
-
-    parent_id: str | None  # the job that schedules, if one does
-    bounded: bool  # whether one call's limits hold
-
-    def now_us(self) -> int: ...
-    def insert_one(self, job: NewJob) -> Coroutine[Any, Any, str]: ...
-    def insert_many(self, jobs: Sequence[NewJob]) -> Coroutine[Any, Any, list[str]]: ...
-    def cancel(self, which: CancelJob) -> Coroutine[Any, Any, bool]: ...
-    def retry(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
-    def get(self, job_id: str) -> Coroutine[Any, Any, Job | None]: ...
-    def page(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Page[Job]]: ...
-    def count(self, which: JobFilter) -> Coroutine[Any, Any, int]: ...
 
 
 class Scheduler:
@@ -245,14 +238,20 @@ class Scheduler:
     # ------------------------------------------------------------ steering and looking
 
     @overload
-    def cancel(self, job_id: str, /) -> Coroutine[Any, Any, bool]: ...
+    def cancel(self, job_id: str, /, *, running: bool = False) -> Coroutine[Any, Any, bool]: ...
     @overload
-    def cancel(self, /, *, key: str) -> Coroutine[Any, Any, bool]: ...
-    def cancel(self, job_id: str | None = None, /, *, key: str | None = None) -> Coroutine[Any, Any, bool]:
+    def cancel(self, /, *, key: str, running: bool = False) -> Coroutine[Any, Any, bool]: ...
+    def cancel(
+        self, job_id: str | None = None, /, *, key: str | None = None, running: bool = False
+    ) -> Coroutine[Any, Any, bool]:
         """Cancel a pending job and return True if it will never start.
 
         False means that it had started or ended, or that there is no such job: a miss is data, not an error.  Once
         True was returned, the job never starts.
+
+        A running action is let finish, but it is not retried any more, and what it schedules from now on is born
+        canceled.  With `running=True` it is also asked to stop (its task is canceled), and True is returned: it ends
+        as `canceled`, or as what it makes of that.
         """
         if (job_id is None) == (key is None):
             msg = "cancel takes a job id, or key=…"
@@ -261,7 +260,7 @@ class Scheduler:
             check_id(job_id)
         if key is not None:
             check_key(key, "key")
-        return self._port.cancel(CancelJob(job_id, key))
+        return self._port.cancel(CancelJob(job_id, key, running))
 
     def get(self, job_id: str, /) -> Coroutine[Any, Any, Job | None]:
         """Return the job as it stands, or None when there is no such job (it may have been pruned)."""
@@ -271,10 +270,24 @@ class Scheduler:
     def retry(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
         """Make a failed job pending again, due now, as its next attempt; return whether it was failed.
 
-        Raises KeyConflict when another unfinished job has taken its key meanwhile.
+        One attempt more, also when its retry policy is exhausted.  Raises KeyConflict when another unfinished job has
+        taken its key meanwhile.  Many at once: `list(state="failed", …).retry()`.
         """
         check_id(job_id)
         return self._port.retry(job_id)
+
+    def drop(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
+        """Forget a job that has ended, now and not after its time; return whether it had ended.
+
+        Many at once: `list(state="failed", …).drop()`.
+        """
+        check_id(job_id)
+        return self._port.drop(job_id)
+
+    def failed_attempts(self, job_id: str, /) -> Coroutine[Any, Any, Sequence[FailedAttempt]]:
+        """Return the attempts of a job that failed and were followed by another, the oldest first; the newest 100."""
+        check_id(job_id)
+        return self._port.failed_attempts(job_id)
 
     # ------------------------------------------------------------ from a call to a job
 
@@ -298,11 +311,21 @@ class Scheduler:
         if self._port.bounded:
             self._charge(len(args))
         fire_at_us = max(scheduled_at_us, now_us)
-        parent_id = self._port.parent_id
+        port = self._port
+        chain = port.chain + 1 if port.parent_id is not None and fire_at_us == now_us else 0
+        if chain > CHAIN_MAX:  # each job schedules the next for now: a loop, and it shall not run hot
+            fire_at_us += CHAIN_US
         if not options and not call.options:
-            return NewJob(path, kind, args, scheduled_at_us, fire_at_us, now_us, parent_id=parent_id)
+            queue = self._targets.routing.queue(path, kind)
+            return NewJob(
+                path, kind, queue, args, scheduled_at_us, fire_at_us, now_us, parent_id=port.parent_id, chain=chain
+            )
         chosen = check_options({**call.options, **options})
-        return NewJob(path, kind, args, scheduled_at_us, fire_at_us, now_us, parent_id=parent_id, **chosen)
+        queue = self._targets.routing.queue(path, kind, chosen.get("priority", 0))
+        return NewJob(
+            path, kind, queue, args, scheduled_at_us, fire_at_us, now_us, parent_id=port.parent_id, chain=chain,
+            **chosen,
+        )  # fmt: skip
 
     def _charge(self, size: int) -> None:
         self._jobs_left -= 1
@@ -315,18 +338,32 @@ class Scheduler:
             raise LimitExceeded(msg)
 
     # last: from here on `list` is this method inside the class body
-    def list(self, *, fn: Target | str | None = None, state: State | None = None, key: str | None = None) -> JobList:
-        """Return the jobs that match, newest first: `async for job in …` walks them all, `await ….page()` takes one."""
-        if state is not None and state not in _STATES:
-            msg = f"state must be one of {sorted(_STATES)}, not {state!r}"
-            raise InvalidArgs(msg)
-        if key is not None:
-            check_key(key, "key")
+    def list(
+        self,
+        *,
+        fn: Target | str | None = None,
+        state: State | None = None,
+        key: str | None = None,
+        cause: Cause | None = None,
+        lane: str | None = None,
+    ) -> JobList:
+        """Return the jobs that match, newest first: `async for job in …` walks them all, `await ….page()` takes one.
+
+        The dead letters are `list(state="failed")`.
+        """
+        for what, given, known in (("state", state, _STATES), ("cause", cause, _CAUSES)):
+            if given is not None and given not in known:
+                msg = f"{what} must be one of {sorted(known)}, not {given!r}"
+                raise InvalidArgs(msg)
+        for what, text in (("key", key), ("lane", lane)):
+            if text is not None:
+                check_key(text, what)
         path = fn if fn is None or isinstance(fn, str) else getattr(fn, "path", None)
         if fn is not None and (not isinstance(path, str) or storable(path) != path):
             msg = f"fn is a registered function or its 'namespace:function' path, not {type(fn).__name__}"
             raise InvalidArgs(msg)
-        return JobList(self._port, JobFilter(None if path is None else self._targets.paths(path), state, key))
+        paths = None if path is None else self._targets.paths(path)
+        return JobList(self._port, JobFilter(paths, state, key, cause, lane))
 
 
 class Moment:
@@ -344,66 +381,6 @@ class Moment:
         return self._scheduler._insert(  # noqa: SLF001 - a Moment is a part of its scheduler
             fn.bind(*args, **kwargs), self._due, self._options
         )
-
-
-class JobList:
-    """Jobs that match a filter, newest first, read page by page: each page is one consistent read."""
-
-    def __init__(self, port: SchedulerPort, which: JobFilter) -> None:
-        self._port = port
-        self._which = which
-
-    async def __aiter__(self) -> AsyncIterator[Job]:
-        """Yield every job, walking all pages."""
-        cursor = None
-        while True:
-            page = await self._port.page(self._which, cursor, 100)
-            for job in page.items:
-                yield job
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-
-    def page(self, *, cursor: str | None = None, limit: int = 100) -> Coroutine[Any, Any, Page[Job]]:
-        """Return one page of at most `limit` (1 to 1000) jobs, from after `cursor`. Raises InvalidArgs."""
-        return self._port.page(self._which, cursor, limit)
-
-    def count(self) -> Coroutine[Any, Any, int]:
-        """Return how many jobs match."""
-        return self._port.count(self._which)
-
-
-def check_options(options: JobOptions) -> JobOptions:
-    """Return options that are known and fit. Raises InvalidArgs."""
-    unknown = options.keys() - _OPTIONS
-    if unknown:
-        msg = f"unknown job option(s) {sorted(unknown)}; known are {sorted(_OPTIONS)}"
-        raise InvalidArgs(msg)
-    for name in ("key", "idempotency_key"):
-        if name in options:
-            check_key(options.get(name), name)
-    if "on_conflict" in options:
-        if not isinstance(options["on_conflict"], str) or options["on_conflict"] not in _ON_CONFLICT:
-            msg = f"on_conflict must be one of {sorted(_ON_CONFLICT)}, not {options['on_conflict']!r}"
-            raise InvalidArgs(msg)
-        if "key" not in options:
-            msg = "on_conflict says what a second job under the same key does: give key=… too"
-            raise InvalidArgs(msg)
-    return options
-
-
-def check_key(value: object, name: str) -> None:
-    """Raise InvalidArgs unless a key is a str that can be stored, of 1 to KEY_CHARS_MAX characters."""
-    if not (isinstance(value, str) and 0 < len(value) <= KEY_CHARS_MAX and storable(value) == value):
-        msg = f"{name} must be a str of 1 to {KEY_CHARS_MAX} characters, not {value!r:.80}"
-        raise InvalidArgs(msg)
-
-
-def check_id(job_id: object) -> None:
-    """Raise InvalidArgs unless a job id is a str; whether there is such a job is another question."""
-    if not isinstance(job_id, str):
-        msg = f"a job id is a str, not {type(job_id).__name__}"
-        raise InvalidArgs(msg)
 
 
 def _call(what: str | Call[Any], args: Args | None) -> Call[Any]:

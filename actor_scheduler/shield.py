@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+T = TypeVar("T")
 
-async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` to its end even when canceled meanwhile, and then be canceled."""
     working = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(working)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait([working])
         if not working.cancelled():

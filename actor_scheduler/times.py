@@ -69,6 +69,15 @@ def delay_us(delay: Delay, *, what: str = "delay") -> int:
     return span_us
 
 
+def timeout_us(timeout: Delay) -> int:
+    """Return a limit on time in microseconds. Raises InvalidTime as `delay_us` does, and for no time at all."""
+    span_us = delay_us(timeout, what="timeout")
+    if span_us == 0:
+        msg = "timeout must be more than nothing"
+        raise InvalidTime(msg)
+    return span_us
+
+
 def instant_us(when: Instant, now_us: int) -> int:
     """Return an instant in microseconds: an aware `datetime`, or epoch seconds. A past instant is kept as asked.
 

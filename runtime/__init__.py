@@ -29,30 +29,37 @@ from actor_scheduler.errors import (
     SqlRefused,
     StoreFull,
     StoreUnavailable,
+    TimedOut,
     TimeLimitExceeded,
     TransactionLost,
     UnknownFunction,
     WriterStuck,
     WrongKind,
 )
-from actor_scheduler.model import Args, Cause, Job, JobOptions, Kind, Page, State
-from actor_scheduler.scheduler import JobList, Moment, Scheduler
+from actor_scheduler.job_list import JobList
+from actor_scheduler.model import Args, Cause, FailedAttempt, Job, JobOptions, Kind, Page, State
+from actor_scheduler.retry import GiveUp, Retry, RetryLater
+from actor_scheduler.scheduler import Moment, Scheduler
+from actor_scheduler.settings import PoolInfo
 from actor_scheduler.store.rows import Result, Row
 from actor_scheduler.times import Delay, Instant
-from runtime.app import App, AppScheduler, Caller
+from runtime.app import App, Caller
+from runtime.app_scheduler import AppScheduler
 from runtime.context import ActionCtx, CanSchedule, MutationCtx, QueryCtx, Reader, Writer
 from runtime.engine import AuthRequest
 from runtime.functions import Action, Function, Mutation, Namespace, Query, Schedulable
+from runtime.hooks import JobEvent
 from runtime.invoker import Access, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
 
 __all__ = [
     "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppScheduler",
     "Args", "AuthRequest", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed", "DatabaseError",
-    "DatabaseLocked", "Delay", "ForeignAwait", "ForgottenAwait", "Function", "FunctionError", "FunctionInvoker",
-    "Instant", "IntegrityError", "InvalidArgs", "InvalidTime", "Invoker", "Job", "JobInvoker", "JobList", "JobOptions",
-    "KeyConflict", "Kind", "LimitExceeded", "LocalInvoker", "Moment", "Mutation", "MutationCtx", "Namespace",
-    "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "Query", "QueryCtx",
-    "Reader", "Result", "Row", "RpcInvoker", "Schedulable", "Scheduler", "SchemaError", "SqlRefused", "State",
-    "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TransactionLost", "UnknownFunction",
-    "Writer", "WriterStuck", "WrongKind",
+    "DatabaseLocked", "Delay", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function", "FunctionError",
+    "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidTime", "Invoker", "Job",
+    "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind", "LimitExceeded", "LocalInvoker",
+    "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded",
+    "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Reader", "Result", "Retry", "RetryLater", "Row",
+    "RpcInvoker", "Schedulable", "Scheduler", "SchemaError", "SqlRefused", "State", "StoreFull", "StoreUnavailable",
+    "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost", "UnknownFunction", "Writer", "WriterStuck",
+    "WrongKind",
 ]  # fmt: skip

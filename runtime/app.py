@@ -11,35 +11,41 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeV
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from actor_scheduler.actor import STUCK_SECONDS, Actor
+from actor_scheduler.actor import Actor
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, NotStarted, SchemaError
-from actor_scheduler.ids import NonceSource, SystemNonces, parse_id
-from actor_scheduler.limits import ACTIONS_MAX, WINDOW_MAX
-from actor_scheduler.model import TERMINAL, Args, Job
-from actor_scheduler.ports import ActorPort, Running
-from actor_scheduler.scheduler import Scheduler, check_id, check_key
+from actor_scheduler.ids import NonceSource, SystemNonces
+from actor_scheduler.limits import ACTIONS_MAX, STUCK_SECONDS, WINDOW_MAX
+from actor_scheduler.options import check_key
+from actor_scheduler.settings import POOL_LIMIT_MAX
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
 from actor_scheduler.times import Delay, delay_us
+from runtime.app_scheduler import AppScheduler
 from runtime.engine import AuthRequest, Engine
 from runtime.functions import Function, Namespace
+from runtime.hooks import Hook, Hooks
+from runtime.hooks import Moment as HookMoment
 from runtime.invoker import Access, LocalInvoker
+from runtime.policy import check_pool
 from runtime.providers import Provider, Providers
 from runtime.registry import Registry
-from runtime.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
+    from actor_scheduler.model import Args
+    from actor_scheduler.ports import Running
     from actor_scheduler.store.sqlite.store import Synchronous
 
 P = ParamSpec("P")
 R = TypeVar("R")
 AuthT = DefaultTypeVar("AuthT", default=Any)
+HookT = TypeVar("HookT", bound=Hook)
 
 _LOCAL = LocalInvoker()
+_HOOKS_SECONDS = 1.0  # for hooks to hear the last events when the app stops
 
 
 class Caller(Protocol):
@@ -49,57 +55,6 @@ class Caller(Protocol):
     def call(self, fn: Function[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
     @overload
     def call(self, path: str, args: Args | None = None, /) -> Coroutine[Any, Any, Any]: ...
-
-
-class AppScheduler(Scheduler):
-    """The app's own scheduler: durable when a call returns, and able to wait."""
-
-    def __init__(self, running: Callable[[], Running], engine: Callable[[], Engine]) -> None:
-        super().__init__(ActorPort(running), _LateTargets(engine))
-        self._running = running
-
-    async def wait(self, job_id: str, /, *, timeout: Delay | None = None) -> Job:  # noqa: ASYNC109 - on the app's clock
-        """Return the job once it has succeeded, failed or been canceled.
-
-        Raises TimeoutError after `timeout` (a timedelta, or seconds, on the app's clock), InvalidArgs when there is no
-        such job.
-        """
-        check_id(job_id)
-        if timeout is None:
-            return await self._wait(job_id)
-        try:
-            return await within(self._running().clock, delay_us(timeout, what="timeout"), self._wait(job_id))
-        except TimeoutError:
-            job = await self.get(job_id)  # it may have ended before it was asked for: a timeout of 0 is a look
-            if job is None or job.state not in TERMINAL:
-                raise
-            return job
-
-    async def _wait(self, job_id: str) -> Job:
-        parsed = parse_id(job_id)
-        while parsed is not None:
-            with self._running().actor.watchers.watch(parsed[0]) as ended:
-                job = await self.get(job_id)
-                if job is None:
-                    break
-                if job.state in TERMINAL:
-                    return job
-                await ended
-        msg = f"there is no job {job_id!r}"
-        raise InvalidArgs(msg)
-
-
-class _LateTargets:
-    """Targets of an app that may not have started yet."""
-
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
-
-    def check(self, path: str, args: Args, function: object) -> Any:
-        return self._engine().check(path, args, function)
-
-    def paths(self, path: str) -> tuple[str, ...]:
-        return self._engine().paths(path)
 
 
 class App(Generic[AuthT]):
@@ -181,6 +136,9 @@ class App(Generic[AuthT]):
         self._window_max = WINDOW_MAX
         self._stuck_seconds = STUCK_SECONDS
         self._in_harness = False
+        self._prunes = True
+        self._pools: dict[str, int] = {}
+        self._hooks = Hooks()
         self._engine: Engine | None = None
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
@@ -212,6 +170,42 @@ class App(Generic[AuthT]):
                 msg = f"schema takes SQL text or a Path, not {type(source).__name__}"
                 raise SchemaError(msg)
             self._schema.extend(read_steps(source))
+
+    def pool(self, name: str, /, limit: int) -> None:
+        """Declare a pool: its actions (`@….action(pool=name)`) run at most `limit` at once, together. 0 pauses them.
+
+        Operators change the limit while the app runs (`app.scheduler.set_pool`).  Raises AlreadyStarted, InvalidArgs.
+        """
+        self._check_defining("pool")
+        if type(limit) is not int or not 0 <= limit <= POOL_LIMIT_MAX:
+            msg = f"a pool's limit is a whole number from 0 (paused) to {POOL_LIMIT_MAX}, not {limit!r:.40}"
+            raise InvalidArgs(msg)
+        if self._pools.setdefault(check_pool(name), limit) != limit:
+            msg = f"pool {name!r} is declared twice, with different limits"
+            raise InvalidArgs(msg)
+
+    def on_dispatch(self, hook: HookT, /) -> HookT:
+        """Call `hook(event)` whenever an attempt of a scheduled job starts. A decorator; plain or async.
+
+        Hooks run on the event loop behind the jobs, one after the other.  What one raises is logged and hurts nobody.
+        """
+        return self._hook("dispatch", hook)
+
+    def on_job_failed(self, hook: HookT, /) -> HookT:
+        """Call `hook(event)` whenever an attempt has failed: for good, or with `event.retry_at` set."""
+        return self._hook("failed", hook)
+
+    def on_job_finished(self, hook: HookT, /) -> HookT:
+        """Call `hook(event)` when a job that was started has ended: success, failed or canceled. Durable by then."""
+        return self._hook("finished", hook)
+
+    def _hook(self, moment: HookMoment, hook: HookT) -> HookT:
+        self._check_defining(f"a hook ({moment})")
+        if not callable(hook):
+            msg = f"a hook is a function of one event, not {type(hook).__name__}"
+            raise InvalidArgs(msg)
+        self._hooks.add(moment, hook)
+        return hook
 
     def _check_defining(self, what: str) -> None:
         if self._engine is not None:
@@ -302,7 +296,16 @@ class App(Generic[AuthT]):
             msg = "the app is running already"
             raise AlreadyStarted(msg)
         self._registry.check()
-        engine = Engine(self._registry, self._clock, Providers(self._overrides), self._auth, self._nonces)
+        routing = self._registry.routing(self._pools)
+        engine = Engine(
+            self._registry,
+            self._clock,
+            Providers(self._overrides),
+            self._auth,
+            self._nonces,
+            self._hooks,
+            routing,
+        )
         store = self._make_store(
             self._db,
             engine,
@@ -321,6 +324,7 @@ class App(Generic[AuthT]):
             window_max=self._window_max,
             stuck_seconds=self._stuck_seconds,
             on_stuck=self._on_stuck,
+            prunes=self._prunes,
         )
         engine.attach(actor, store)
         self._engine = engine  # before the actor starts: a due job may use the app at once
@@ -342,6 +346,7 @@ class App(Generic[AuthT]):
                 await actor.stop(self._grace_us)
         finally:
             self._engine = None
+            await self._hooks.close(0 if kill else _HOOKS_SECONDS)
             await engine.providers.close()
 
     def _started(self) -> Engine:

@@ -172,7 +172,8 @@ class MutationCtx(QueryCtx[AuthT]):
     def scheduler(self) -> Scheduler:
         """The scheduler, inside this transaction: what is scheduled or canceled commits or rolls back with it."""
         if self._scheduler is None:
-            self._scheduler = Scheduler(TxPort(self._open(self._tx), self._invocation.job_id), self._engine)
+            called = self._invocation
+            self._scheduler = Scheduler(TxPort(self._open(self._tx), called.job_id, called.chain), self._engine)
         return self._scheduler
 
     @overload
@@ -230,7 +231,8 @@ class ActionCtx(Generic[AuthT]):
         """The scheduler; what it is told is durable when the call returns."""
         if self._scheduler is None:
             self._check_open()
-            port = ActorPort(self._running, parent_id=self._invocation.job_id, inside=True)
+            called = self._invocation
+            port = ActorPort(self._running, parent_id=called.job_id, chain=called.chain, inside=True)
             self._scheduler = Scheduler(port, self._engine)
         return self._scheduler
 

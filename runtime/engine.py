@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import traceback
 from contextlib import AbstractContextManager
 from contextvars import copy_context
@@ -16,6 +17,7 @@ from actor_scheduler import codec
 from actor_scheduler.errors import (
     FunctionError,
     InvalidArgs,
+    TimedOut,
     TimeLimitExceeded,
     UnknownFunction,
     WrongKind,
@@ -23,14 +25,16 @@ from actor_scheduler.errors import (
     storable,
 )
 from actor_scheduler.ids import NonceSource, parse_id
-from actor_scheduler.limits import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
-from actor_scheduler.model import Cause, DueJob, Failed, Outcome, Succeeded
+from actor_scheduler.limits import ERROR_CHARS_MAX, KEEP_US, TRACEBACK_CHARS_MAX
+from actor_scheduler.model import Again, Cause, DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.ports import Running
+from actor_scheduler.retry import Retry, next_attempt_us
 from actor_scheduler.store.base import Earlier, Idempotent, Mutate
 from runtime.context import ActionCtx, MutationCtx, QueryCtx
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
 from runtime.invoker import Invoker, JobInvoker
+from runtime.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -38,12 +42,17 @@ if TYPE_CHECKING:
     from actor_scheduler.actor import Actor
     from actor_scheduler.clock import Clock
     from actor_scheduler.model import Args, Kind
+    from actor_scheduler.queues import Routing
     from actor_scheduler.store.base import MutationBody, Snapshot, Store, Tx
+    from runtime.hooks import Hooks
     from runtime.providers import Providers
     from runtime.registry import Registry
 
 
 _CODE_CHARS_MAX: Final = 128
+_U53: Final = (1 << 53) - 1
+
+log = logging.getLogger("actor_scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +82,17 @@ class Engine:
         providers: Providers,
         resolver: Callable[[AuthRequest], Awaitable[Any]] | None,
         nonces: NonceSource,
+        hooks: Hooks,
+        routing: Routing,
     ) -> None:
         self.registry = registry
         self.clock = clock
         self.providers = providers
+        self.hooks = hooks
+        self.observes = hooks.any
+        self.starting = hooks.starting
+        self.attempted = hooks.attempted
+        self.routing = routing
         self.prepares = resolver is not None
         self._resolver = resolver
         self.nonces = nonces
@@ -131,12 +147,20 @@ class Engine:
             running.actor.check_usable(inside=inside)
         match function.kind:
             case "query":
-                return await running.store.query(self._query_body(called), function.timeout_us)
+                return await running.store.query(self._query_body(called), function.policy.timeout_us)
             case "mutation":
-                unit = Mutate(self._mutation_body(called), copy_context(), function.timeout_us)
+                unit = Mutate(self._mutation_body(called), copy_context(), function.policy.timeout_us)
                 return await running.actor.submit(unit, inside=inside)
             case "action":
-                return await invoke(called, ActionCtx(self, called))
+                return await self._run_action(called)
+
+    async def _run_action(self, called: Invocation) -> Any:
+        """Run an action that somebody waits for, within its own time. Raises TimedOut."""
+        limit_us = called.function.policy.timeout_us
+        body = invoke(called, ActionCtx(self, called))
+        if limit_us is None:
+            return await body
+        return await within(self.clock, limit_us, body, f"{called.function.path} was still running")
 
     async def _enter_once(self, called: Invocation, key: str) -> Any:
         function = called.function
@@ -146,7 +170,7 @@ class Engine:
             )
             raise WrongKind(msg)
         once = Idempotent(key, function.path, function.arguments.freeze(called.args, function.path))
-        unit = Mutate(self._mutation_body(called), copy_context(), function.timeout_us, once)
+        unit = Mutate(self._mutation_body(called), copy_context(), function.policy.timeout_us, once)
         answer = await self.running().actor.submit(unit)
         return function.arguments.returned(answer.value) if isinstance(answer, Earlier) else answer
 
@@ -196,7 +220,7 @@ class Engine:
         if isinstance(prepared, Undispatchable):
             raise prepared
         called = self._due(job, prepared)
-        return self._mutation_body(called), called.function.timeout_us
+        return self._mutation_body(called), job.timeout_us or called.function.policy.timeout_us
 
     async def action(self, job: DueJob) -> Outcome:
         """Run one attempt of a claimed action and return its outcome."""
@@ -204,8 +228,20 @@ class Engine:
             called = self._due(job, await self._auth(_invoker(job)) if self._resolver is not None else None)
             value = await invoke(called, ActionCtx(self, called))
         except Exception as error:
-            return self.failure(error)
+            return self.judge(job, self.failure(error), error)
         return Succeeded(*self.keep(job.path, value))
+
+    def timeout_us(self, job: DueJob) -> int | None:
+        """Return how long an attempt of this action may take: what the job says, or else its function."""
+        if job.timeout_us is not None:
+            return job.timeout_us
+        policy = self.registry.policy(job.path)
+        return policy.timeout_us if policy is not None else None
+
+    def keep_us(self, path: str) -> int | None:
+        """Return how long an ended job of this function is kept; None for ever."""
+        policy = self.registry.policy(path)
+        return policy.keep_us if policy is not None else KEEP_US
 
     def _due(self, job: DueJob, auth: Any) -> Invocation:
         """Prepare a due job: whatever stands in its row may be from another release, or damaged."""
@@ -215,19 +251,46 @@ class Engine:
             if not isinstance(args, dict):
                 msg = "the stored arguments are not a map"
                 raise InvalidArgs(msg)
-            return prepare(self.registry, job.path, args, invoker, auth, kind=job.kind, job_id=job.id)
+            called = prepare(self.registry, job.path, args, invoker, auth, kind=job.kind, job_id=job.id)
         except InvalidArgs as error:
             cause: Cause = "invalid_args"
             raise Undispatchable(cause, error) from error
         except (UnknownFunction, WrongKind) as error:
             cause = "unknown_function"
             raise Undispatchable(cause, error) from error
+        return called._replace(chain=job.chain)
+
+    # ------------------------------------------------------------ Host: failures
+
+    def judge(self, job: DueJob, failure: Failed, error: BaseException | None) -> Failed | Again:
+        """Return what becomes of a failed attempt: what the job's retry policy says, or else its function's.
+
+        A job that can't be dispatched at all fails for good: no pause brings its function, or its arguments, back.
+        """
+        if isinstance(error, Undispatchable):
+            if failure.cause != "error":
+                return failure
+            error = error.error
+        pause_us = next_attempt_us(self._retry(job), job.attempt, error, self._chance())
+        return failure if pause_us is None else Again(failure, pause_us)
+
+    def _retry(self, job: DueJob) -> Retry | None:
+        if job.retry is not None:
+            try:
+                return Retry.from_plain(codec.decode(job.retry))
+            except InvalidArgs as damaged:
+                log.error("%s %s: %s; its function's policy holds", job.path, job.id, damaged)  # noqa: TRY400
+        policy = self.registry.policy(job.path)
+        return policy.retry if policy is not None else None
+
+    def _chance(self) -> float:
+        return (self.nonces() & _U53) / (_U53 + 1)
 
     def failure(self, error: BaseException) -> Failed:
         """Return the outcome an error stands for. Never raises, whatever the error's own methods do."""
         if isinstance(error, Undispatchable):
             return Failed(error.cause, said(error.error)[:ERROR_CHARS_MAX])
-        cause: Cause = "timeout" if isinstance(error, TimeLimitExceeded) else "error"
+        cause: Cause = "timeout" if isinstance(error, TimeLimitExceeded | TimedOut) else "error"
         trace = _trace(error)
         if isinstance(error, FunctionError):
             return Failed(cause, said(error)[:ERROR_CHARS_MAX], _code(error), _data(error), trace)

@@ -11,13 +11,16 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from actor_scheduler.call import Call
 from actor_scheduler.errors import InvalidArgs, NotRegistrable
 from actor_scheduler.limits import PATH_CHARS_MAX
-from actor_scheduler.times import Delay, delay_us
+from runtime.policy import Policy, make_policy
 from runtime.validation import Arguments, check_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from datetime import timedelta
 
     from actor_scheduler.model import Kind
+    from actor_scheduler.retry import Retry
+    from actor_scheduler.times import Delay
     from runtime.context import ActionCtx, MutationCtx, QueryCtx
     from runtime.invoker import Access
 
@@ -29,7 +32,6 @@ AuthT = DefaultTypeVar("AuthT", default=Any)
 _NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", re.ASCII)
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _ACCESS: Final = frozenset({"public", "internal", "system"})
-LIMIT_US: Final = 10_000_000  # a query or mutation without a `timeout` may use the database for this long
 
 
 class Function(Generic[P, R_co]):
@@ -42,14 +44,14 @@ class Function(Generic[P, R_co]):
         body: Callable[..., Coroutine[Any, Any, R_co]],
         path: str,
         access: Access,
-        timeout_us: int | None,
+        policy: Policy,
         aliases: tuple[str, ...],
         arguments: Arguments,
     ) -> None:
         self.body: Final = body
         self.path: Final = path
         self.access: Final[Access] = access
-        self.timeout_us: Final = timeout_us
+        self.policy: Final = policy
         self.aliases: Final = aliases
         self.arguments: Final = arguments
         self.__name__ = body.__name__
@@ -167,10 +169,16 @@ class Namespace(Generic[AuthT]):
         name: str | None = None,
         access: Access | None = None,
         timeout: Delay | None = None,
+        retry: Retry | int | None = None,
+        keep: timedelta | None = None,
         aliases: Sequence[str] = (),
     ) -> MutationDecorator[AuthT]: ...
     def mutation(self, fn: Any = None, /, **options: Any) -> Any:
-        """Register a function that writes, in one transaction. `timeout` limits its SQL (10 s unless given)."""
+        """Register a function that writes, in one transaction. `timeout` limits its SQL (10 s unless given).
+
+        Scheduled, a failure is final unless `retry` says otherwise; trouble of the store (a full disk, a lock) is never
+        its failure.  `keep` is how long its ended jobs are kept (7 days; `timedelta.max`: for ever).
+        """
         return self._register(Mutation, fn, options)
 
     @overload
@@ -182,13 +190,21 @@ class Namespace(Generic[AuthT]):
         *,
         name: str | None = None,
         access: Access | None = None,
+        timeout: Delay | None = None,
+        retry: Retry | int | None = None,
+        concurrency: int | None = None,
+        pool: str | None = None,
+        rate: str | None = None,
+        keep: timedelta | None = None,
         aliases: Sequence[str] = (),
     ) -> ActionDecorator[AuthT]: ...
     def action(self, fn: Any = None, /, **options: Any) -> Any:
-        """Register a function with effects outside the database. Scheduled, it is started at most once."""
-        if "timeout" in options:
-            msg = "an action takes no timeout yet: use asyncio.timeout in its body"
-            raise NotRegistrable(msg)
+        """Register a function with effects outside the database. Scheduled, it is started at most once.
+
+        `retry` opts into further attempts: then it is started at least once.  After `timeout` an attempt is canceled
+        (failed: timeout).  Of its scheduled runs at most `concurrency` go on at once, and at most `rate` ("10/s")
+        start; `pool` is a limit shared with other actions (`app.pool(name, limit)`).  `keep` as for mutations.
+        """
         return self._register(Action, fn, options)
 
     def _register(self, make: type[Function[..., Any]], fn: Any, options: dict[str, Any]) -> Any:
@@ -206,8 +222,8 @@ class Namespace(Generic[AuthT]):
         *,
         name: str | None = None,
         access: Access | None = None,
-        timeout: Delay | None = None,
         aliases: Sequence[str] = (),
+        **policy: Any,
     ) -> Function[..., Any]:
         if isinstance(fn, Function):
             msg = f"{fn!r} is registered already: one function has one kind"
@@ -223,7 +239,7 @@ class Namespace(Generic[AuthT]):
         if path in self.functions:
             msg = f"{path} is registered twice"
             raise NotRegistrable(msg)
-        limit_us = delay_us(timeout, what="timeout") if timeout is not None else LIMIT_US
+        made = make_policy(make.kind, policy)
         arguments = Arguments(fn, local_names)
         try:
             arguments.resolve()
@@ -232,7 +248,7 @@ class Namespace(Generic[AuthT]):
             if not isinstance(error.__cause__, NameError):
                 raise
         access = _check_access(access, path) if access is not None else self._access
-        function = make(fn, path, access, limit_us, tuple(aliases), arguments)
+        function = make(fn, path, access, made, tuple(aliases), arguments)
         self.functions[path] = function
         return function
 

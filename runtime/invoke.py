@@ -22,6 +22,7 @@ class Invocation(NamedTuple):
     invoker: Invoker
     auth: Any
     job_id: str | None = None  # the scheduled job on whose behalf this runs, also through other functions
+    chain: int = 0  # of that job
 
 
 def prepare(
@@ -54,4 +55,5 @@ async def invoke(invocation: Invocation, ctx: Ctx) -> Any:
 def prepare_nested(registry: Registry, path: str, args: Args | None, caller: Invocation, kind: Kind) -> Invocation:
     """Prepare what an invocation calls itself: on behalf of the same identity and the same job. Raises as `prepare`."""
     invoker = FunctionInvoker(caller.function.path)
-    return prepare(registry, path, args, invoker, caller.auth, kind=kind, job_id=caller.job_id)
+    called = prepare(registry, path, args, invoker, caller.auth, kind=kind, job_id=caller.job_id)
+    return called._replace(chain=caller.chain) if caller.chain else called

@@ -6,13 +6,15 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.errors import AccessDenied, NotRegistrable, UnknownFunction, WrongKind
+from actor_scheduler.queues import Limit, Routing
 from runtime.invoker import Invoker, may_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from actor_scheduler.model import Args, Kind
     from runtime.functions import Function, Namespace
+    from runtime.policy import Policy
 
 
 class Registry:
@@ -50,6 +52,28 @@ class Registry:
         if problems:
             raise NotRegistrable("; ".join(problems))
 
+    def routing(self, pools: Mapping[str, int]) -> Routing:
+        """Return where jobs of these functions wait. Raises NotRegistrable for a pool nobody declared."""
+        bases: dict[str, str] = {}
+        passes: dict[str, tuple[str, ...]] = {f"pool:{name}": (f"pool:{name}",) for name in pools}
+        gates: dict[str, Limit] = {f"pool:{name}": limit for name, limit in pools.items()}
+        for function in self.functions():
+            policy, path = function.policy, function.path
+            if policy.pool is not None and policy.pool not in pools:
+                msg = f"{path} is in pool {policy.pool!r}, which the app does not declare: app.pool({policy.pool!r}, …)"
+                raise NotRegistrable(msg)
+            through = [f"pool:{policy.pool}"] if policy.pool is not None else []
+            if policy.concurrency is not None:
+                gates[f"fn:{path}"] = policy.concurrency
+                through.append(f"fn:{path}")
+            if policy.rate is not None:
+                gates[f"rate:{path}"] = policy.rate
+                through.append(f"rate:{path}")
+            if through:  # the last is the function's own, where it has limits of its own
+                passes[through[-1]] = tuple(through)
+                bases.update(dict.fromkeys((path, *function.aliases), through[-1]))
+        return Routing(bases, passes, gates)
+
     def resolve(self, path: str, *, kind: Kind | None = None, invoker: Invoker | None = None) -> Function[..., Any]:
         """Return the function under a path, if it is of this kind and the invoker may call it.
 
@@ -65,6 +89,11 @@ class Registry:
             msg = f"{path} has access={function.access!r}, so it can't be called by {invoker.source}"
             raise AccessDenied(msg)
         return function
+
+    def policy(self, path: str) -> Policy | None:
+        """Return the policy of the function under a path; None when there is none."""
+        function = self._find(path) or self._aliases.get(path)
+        return function.policy if function is not None else None
 
     def _find(self, path: str) -> Function[..., Any] | None:
         function = self._found.get(path)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-    from runtime.app import App, AppScheduler
+    from runtime.app import App
+    from runtime.app_scheduler import AppScheduler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +58,8 @@ class Harness(Generic[AuthT]):
     """Runs an app on a temporary file and a virtual clock. `app.scheduler`, routes and lifespan use them too.
 
     `start` is the virtual time at the beginning (aware); `db` a file to use and keep, instead of a temporary one;
-    `seed` decides the ids.  Everything runs on the event loop's own thread, so the same test gives the same run.
+    `seed` decides the ids.  Ended jobs are kept, so that a test can look at them after years; `prune=True` forgets them
+    as in production.  Everything runs on the event loop's own thread, so the same test gives the same run.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Harness(Generic[AuthT]):
         start: datetime = START,
         db: str | os.PathLike[str] | None = None,
         seed: int = 0,
+        prune: bool = False,
     ) -> None:
         if start.utcoffset() is None:
             msg = "start must be an aware datetime"
@@ -76,6 +79,7 @@ class Harness(Generic[AuthT]):
         self.clock: Final = VirtualClock(from_datetime(start))
         self._db = None if db is None else Path(db)
         self._folder: str | None = None
+        self._prunes = prune
         self._nonces = SeededNonces(seed)
         self._before: dict[str, Any] = {}
         self._seen: set[tuple[str, int]] = set()
@@ -87,7 +91,7 @@ class Harness(Generic[AuthT]):
         app = self.app
         self._before = {
             name: getattr(app, name)
-            for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous", "_in_harness")
+            for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous", "_in_harness", "_prunes")
         }
         if self._db is None:
             self._folder = tempfile.mkdtemp(prefix="harness-")
@@ -97,6 +101,7 @@ class Harness(Generic[AuthT]):
         app._make_store = partial(SqliteStore, make_db=InlineDb)  # noqa: SLF001
         app._nonces = self._nonces  # noqa: SLF001
         app._in_harness = True  # noqa: SLF001
+        app._prunes = self._prunes  # noqa: SLF001
         app._synchronous = "OFF"  # noqa: SLF001 - flushes guard against power cuts, which a test can't have
         try:
             await app._start()  # noqa: SLF001
@@ -199,6 +204,7 @@ class Harness(Generic[AuthT]):
         while quiet_passes < _PASSES:
             self.clock.ring()
             if actor.quiet:
+                await self.app._hooks.heard(_PATIENCE_SECONDS)  # noqa: SLF001
                 quiet_passes += 1
                 await asyncio.sleep(0)
                 continue

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from actor_scheduler.clock import Clock, sleep_until
+from actor_scheduler.errors import TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -14,16 +15,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def within(clock: Clock, limit_us: int, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns. Raises TimeoutError, and cancels it, when `clock` shows that the limit has passed."""
+async def within(clock: Clock, limit_us: int, work: Coroutine[Any, Any, T], what: str = "still waiting") -> T:
+    """Return what `work` returns. Raises TimedOut, and cancels it, when `clock` shows that the limit has passed."""
     working = asyncio.ensure_future(work)
     sleeping = asyncio.ensure_future(sleep_until(clock, clock.now_us() + limit_us))
     try:
         await asyncio.wait((working, sleeping), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        msg = f"still waiting after {limit_us / 1_000_000:g} s"
-        raise TimeoutError(msg)
+        msg = f"{what} after {limit_us / 1_000_000:g} s"
+        raise TimedOut(msg)
     finally:
         working.cancel()
         sleeping.cancel()

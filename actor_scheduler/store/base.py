@@ -11,12 +11,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from actor_scheduler.model import DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome, Page
+from actor_scheduler.model import Again, DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome, Page
 
 if TYPE_CHECKING:
     from contextvars import Context
 
     from actor_scheduler.errors import ActorSchedulerError
+    from actor_scheduler.queues import Routing
 
 SqlValue: TypeAlias = str | bytes | int | float | None
 Params: TypeAlias = Sequence[SqlValue] | Mapping[str, SqlValue]
@@ -36,6 +37,7 @@ class Snapshot(Protocol):
     def get_job(self, job_id: str) -> Answer: ...
     def list_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def count_jobs(self, which: JobFilter) -> Answer: ...
+    def failed_attempts(self, job_id: str) -> Answer: ...
     def due_jobs(self, seqs: Sequence[int]) -> Answer: ...
     def nested_query(self, body: QueryBody) -> Answer: ...
 
@@ -51,6 +53,9 @@ class Tx(Snapshot, Protocol):
     def insert_jobs(self, jobs: Sequence[NewJob]) -> Answer: ...
     def cancel_job(self, which: CancelJob) -> Answer: ...
     def retry_job(self, job_id: str) -> Answer: ...
+    def drop_job(self, job_id: str) -> Answer: ...
+    def retry_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
+    def drop_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def nested(self, body: MutationBody) -> Answer: ...
 
 
@@ -62,6 +67,8 @@ class Host(Protocol):
     """Who knows the functions: what the actor and the store ask when a job is due."""
 
     prepares: bool  # whether due mutations need `prepare` before their turn
+    observes: bool  # whether it wants to hear of mutations' attempts
+    routing: Routing  # where jobs wait, and what bounds them
 
     async def prepare(self, job: DueJob) -> Any:
         """Return what a due mutation needs that can only be awaited on the loop. Never raises."""
@@ -75,8 +82,31 @@ class Host(Protocol):
         """Return one attempt of a claimed action: never raises, but for its own cancellation."""
         ...
 
+    def timeout_us(self, job: DueJob) -> int | None:
+        """Return how long an attempt of this action may take; None for as long as it likes. Never raises."""
+        ...
+
     def failure(self, error: BaseException) -> Failed:
-        """Return the outcome that an error of a function, or on the way to it, stands for."""
+        """Return the failure that an error of a function, or on the way to it, stands for. Never raises."""
+        ...
+
+    def judge(self, job: DueJob, failure: Failed, error: BaseException | None) -> Failed | Again:
+        """Return what becomes of a failed attempt: the failure, or another attempt. Never raises.
+
+        `error` is what was raised; None for an attempt that was interrupted or timed out.
+        """
+        ...
+
+    def keep_us(self, path: str) -> int | None:
+        """Return how long a job of this function is kept after it ended; None for ever. Never raises."""
+        ...
+
+    def attempted(self, job: DueJob, outcome: Outcome, ended_at_us: int) -> None:
+        """Hear that an attempt ended, once that is durable. Never raises."""
+        ...
+
+    def starting(self, job: DueJob) -> None:
+        """Hear that an attempt is about to start: its claim is durable. Never raises."""
         ...
 
     def keep(self, path: str, value: object) -> tuple[bytes | None, bool]:
@@ -94,10 +124,15 @@ class InsertJobs(NamedTuple):
 
 
 class CancelJob(NamedTuple):
-    """Cancel a pending job, by id or by key. Answer: whether it will never start."""
+    """Cancel a pending job, by id or by key. Answer: whether it will never start.
+
+    A running action is marked: it is not retried, and what it schedules from then on is born canceled.  With `running`
+    it is stopped, too, and the answer is True.
+    """
 
     job_id: str | None = None
     key: str | None = None
+    running: bool = False
 
 
 class RetryJob(NamedTuple):
@@ -105,6 +140,57 @@ class RetryJob(NamedTuple):
 
     job_id: str
     now_us: int
+
+
+class DropJob(NamedTuple):
+    """Forget a job that has ended. Answer: whether it had."""
+
+    job_id: str
+
+
+class RetryJobs(NamedTuple):
+    """Make the failed among these jobs pending again. Answer: a Swept."""
+
+    which: JobFilter
+    cursor: str | None
+    limit: int
+    now_us: int
+
+
+class DropJobs(NamedTuple):
+    """Forget those among these jobs that have ended. Answer: a Swept."""
+
+    which: JobFilter
+    cursor: str | None
+    limit: int
+
+
+class Swept(NamedTuple):
+    """What one step of a sweep over many jobs did; `next_cursor` is None when it was the last."""
+
+    changed: int
+    next_cursor: str | None
+
+
+class Prune(NamedTuple):
+    """Forget jobs that have been kept long enough, at most `limit`. Answer: a Pruned."""
+
+    now_us: int
+    limit: int
+
+
+class Pruned(NamedTuple):
+    """How many jobs were forgotten, and when the next can be; None while nothing waits for it."""
+
+    forgotten: int
+    next_us: int | None
+
+
+class Set(NamedTuple):
+    """Keep a setting of an operator's over restarts; None takes it away. Answer: None."""
+
+    name: str
+    value: str | int | None
 
 
 class Mutate(NamedTuple):
@@ -141,13 +227,22 @@ class RunDue(NamedTuple):
 class CompleteJob(NamedTuple):
     """Record the outcome of a claimed action's attempt. Answer: whether the claim still stood."""
 
-    seq: int
-    attempt: int
+    job: DueJob
     outcome: Outcome
     completed_at_us: int
 
 
-Unit: TypeAlias = InsertJobs | CancelJob | RetryJob | Mutate | RunDue | CompleteJob
+Unit: TypeAlias = (
+    InsertJobs | CancelJob | RetryJob | DropJob | RetryJobs | DropJobs | Prune | Set | Mutate | RunDue | CompleteJob
+)
+
+
+class Ran(NamedTuple):
+    """A due mutation's attempt, told when the host observes."""
+
+    job: DueJob
+    outcome: Outcome
+    ended_at_us: int
 
 
 class Claimed(NamedTuple):
@@ -195,6 +290,7 @@ class Effects:
     pending: list[tuple[str, Entry]] = field(default_factory=list)  # inserted, or pending again
     gone: list[tuple[str, Entry]] = field(default_factory=list)  # canceled before they started
     ended: list[int] = field(default_factory=list)  # reached a terminal state
+    stopping: list[tuple[int, bool]] = field(default_factory=list)  # running, asked to be canceled; stopped at once?
 
 
 @dataclass(slots=True)
@@ -210,14 +306,25 @@ class TurnResult:
     broken: ActorSchedulerError | None = None
 
 
+@dataclass(slots=True)
+class Found:
+    """What a store holds when it is opened: what the actor needs before its first turn."""
+
+    queues: Sequence[str] = ()  # in which jobs wait
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what operators have set
+    starts: Mapping[str, Sequence[int]] = field(default_factory=dict)  # of the last period, by the gate of the rate
+    prune_us: int | None = None  # when the first ended job can be forgotten
+    interrupted: Sequence[tuple[DueJob, Outcome]] = ()  # attempts that the last process left, and what became of them
+
+
 class Store(Protocol):
     """Where jobs live. One owner at a time; `apply` is never called while another is under way."""
 
-    async def open(self) -> None:
-        """Take ownership, migrate, and record this boot. Actions left in progress by other boots become failed."""
+    async def open(self) -> Found:
+        """Take ownership, migrate, and record this boot. Attempts left by other boots are judged as interrupted."""
         ...
 
-    async def reopen(self, running: Sequence[int]) -> None:
+    async def reopen(self, running: Sequence[int]) -> Found:
         """Start again from the file after `broken`. Claims of this boot not in `running` become pending again."""
         ...
 

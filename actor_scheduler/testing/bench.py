@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from actor_scheduler import codec
 from actor_scheduler.clock import Clock
-from actor_scheduler.model import DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome
+from actor_scheduler.limits import KEEP_US
+from actor_scheduler.model import Again, DueJob, Entry, Failed, Job, JobFilter, Kind, NewJob, Outcome
+from actor_scheduler.queues import PLAIN
 from actor_scheduler.store.base import (
     Claimed,
     Done,
@@ -60,6 +62,10 @@ class ScriptedHost:
 
     def __init__(self) -> None:
         self.bodies: dict[str, MutationBody] = {}
+        self.observes = False
+        self.routing = PLAIN
+        self.keeps_us: int | None = KEEP_US
+        self.again: dict[str, int] = {}  # the pause after a failed attempt, by path
 
     async def prepare(self, job: DueJob) -> Any:
         """Have nothing to prepare."""
@@ -75,6 +81,26 @@ class ScriptedHost:
     def failure(self, error: BaseException) -> Failed:
         """Return the error as a failure."""
         return Failed("error", f"{type(error).__name__}: {error}"[:200])
+
+    def judge(self, job: DueJob, failure: Failed, error: BaseException | None) -> Failed | Again:
+        """Return another attempt where the path has a pause, else the failure."""
+        del error
+        return Again(failure, self.again[job.path]) if job.path in self.again else failure
+
+    def timeout_us(self, job: DueJob) -> int | None:
+        """Return what the job says."""
+        return job.timeout_us
+
+    def keep_us(self, path: str) -> int | None:
+        """Return the same for every path."""
+        del path
+        return self.keeps_us
+
+    def starting(self, job: DueJob) -> None:
+        """Hear nothing."""
+
+    def attempted(self, job: DueJob, outcome: Outcome, ended_at_us: int) -> None:
+        """Hear nothing."""
 
     def keep(self, path: str, value: object) -> tuple[bytes | None, bool]:
         """Keep results as the scheduler does."""
@@ -218,13 +244,18 @@ def orphans(name: str) -> MutationBody:
 
 def mutation(path: str = "m", *, after_us: int = 0, **options: Any) -> NewJob:
     """Return a mutation's job, due `after_us` after the start."""
-    at_us = START_US + after_us
-    return NewJob(path, "mutation", codec.encode({}), at_us, at_us, START_US, **options)
+    return _new_job(path, "mutation", after_us, options)
 
 
 def action(path: str = "a", *, after_us: int = 0, **options: Any) -> NewJob:
     """Return an action's job."""
-    return mutation(path, after_us=after_us, **options)._replace(kind="action")
+    return _new_job(path, "action", after_us, options)
+
+
+def _new_job(path: str, kind: Kind, after_us: int, options: dict[str, Any]) -> NewJob:
+    at_us = START_US + after_us
+    queue = PLAIN.queue(path, kind, options.get("priority", 0))
+    return NewJob(path, kind, queue, codec.encode({}), at_us, at_us, START_US, **options)
 
 
 def claims(replies: Iterable[Reply]) -> list[DueJob]:

@@ -36,6 +36,7 @@ class VirtualClock:
 
     def __init__(self, start_us: int = START_US) -> None:
         self._now_us = start_us
+        self._passed_us = 0
         self._order = itertools.count()
         # Invariant: each timer stands under its own key: when it rings, and the order in which it was asked for.
         self._timers: SortedDict[tuple[int, int], VirtualTimer] = SortedDict()
@@ -43,6 +44,10 @@ class VirtualClock:
     def now_us(self) -> int:
         """Return the virtual wall clock."""
         return self._now_us
+
+    def monotonic_us(self) -> int:
+        """Return how much time was let pass; steps are none."""
+        return self._passed_us
 
     def call_at(self, when_us: int, callback: Callable[[], object]) -> VirtualTimer:
         """Call back when the clock is moved to `when_us` or past it; a past moment rings with the next move."""
@@ -56,6 +61,7 @@ class VirtualClock:
 
     def move_to(self, when_us: int) -> None:
         """Set the clock to `when_us`, never back, and ring what is due by then, in order."""
+        self._passed_us += max(when_us - self._now_us, 0)
         self._now_us = max(self._now_us, when_us)
         self.ring()
 

@@ -131,7 +131,7 @@ async def a_key_stands_for_one_unfinished_job(make_store: MakeStore) -> None:
         claimed = claims(await bench.run(*await bench.due(ACTIONS)))
         await refused(bench.insert(mutation(key="k", on_conflict="replace")), KeyConflict)
         assert await bench.insert(mutation(key="k")) == [third]
-        await bench.run(CompleteJob(claimed[0].seq, 1, Succeeded(), START_US))
+        await bench.run(CompleteJob(claimed[0], Succeeded(), START_US))
         assert await bench.insert(mutation(key="k", on_conflict="error")) != [third]
 
 
@@ -184,7 +184,7 @@ async def a_canceled_job_never_starts(make_store: MakeStore) -> None:
         assert await bench.run(*due) == [Done(), Done()]
         (claimed,) = claims(await bench.run(*await bench.due(ACTIONS)))
         assert await bench.value(CancelJob(ids[2])) is False
-        assert await bench.value(CompleteJob(claimed.seq, claimed.attempt, Succeeded(), START_US)) is True
+        assert await bench.value(CompleteJob(claimed, Succeeded(), START_US)) is True
         assert await bench.value(CancelJob(ids[2])) is False
         assert (await bench.states(ids), await bench.items()) == (["canceled", "canceled", "success"], {})
 
@@ -284,10 +284,10 @@ async def a_claim_stands_for_one_attempt_of_this_boot(make_store: MakeStore) -> 
             Failed("error", "no", code="NO", data=codec.encode({"a": 1})),
         ]
         for job, outcome in zip((first, second), results, strict=True):
-            assert await bench.value(CompleteJob(job.seq, 2, outcome, START_US)) is False
-            assert await bench.value(CompleteJob(job.seq, 1, outcome, START_US + 5)) is True
+            assert await bench.value(CompleteJob(job._replace(attempt=2), outcome, START_US)) is False
+            assert await bench.value(CompleteJob(job, outcome, START_US + 5)) is True
             assert bench.last.effects == Effects(ended=[job.seq])
-            assert await bench.value(CompleteJob(job.seq, 1, Succeeded(), START_US)) is False
+            assert await bench.value(CompleteJob(job, Succeeded(), START_US)) is False
         good, bad = [await bench.job(job_id) for job_id in ids]
         assert (good.state, good.result, bad.state, bad.cause, bad.error) == ("success", 7, "failed", "error", "no")
         assert (bad.error_code, bad.error_data) == ("NO", {"a": 1})
@@ -360,7 +360,7 @@ async def a_restart_interrupts_actions_and_nothing_else(make_store: MakeStore) -
         await bench.restart()
         assert await bench.states(ids) == ["failed", "pending", "pending"]
         assert ((await bench.job(ids[0])).cause, (await bench.job(ids[0])).attempt) == ("interrupted", 1)
-        assert await bench.value(CompleteJob(claimed.seq, 1, Succeeded(), START_US)) is False
+        assert await bench.value(CompleteJob(claimed, Succeeded(), START_US)) is False
         assert [await bench.entries(queue) for queue in (ACTIONS, MUTATIONS)] == pending
 
 
@@ -372,8 +372,8 @@ async def a_reopened_store_releases_what_never_started(make_store: MakeStore) ->
         runs, waits = claims(await bench.run(*due))
         await bench.store.reopen([runs.seq])
         assert await bench.states(ids) == ["in_progress", "pending"]
-        assert await bench.value(CompleteJob(waits.seq, 1, Succeeded(), START_US)) is False
-        assert await bench.value(CompleteJob(runs.seq, 1, Succeeded(), START_US)) is True
+        assert await bench.value(CompleteJob(waits, Succeeded(), START_US)) is False
+        assert await bench.value(CompleteJob(runs, Succeeded(), START_US)) is True
         assert (await bench.job(ids[1])).attempt == 0
         assert await bench.entries(ACTIONS) == [due[1].entry]
         (again,) = claims(await bench.run(*due))

@@ -52,14 +52,14 @@ async def test_no_moment_is_not_now(start: Start) -> None:
             await attempt()
 
 
-def test_an_action_has_no_timeout_that_is_ignored() -> None:
-    """An option that an action does not honor must be refused by its decorator."""
+def test_a_mutation_has_no_concurrency_that_is_ignored() -> None:
+    """An option that a kind does not honor must be refused by its decorator."""
 
-    async def act(ctx: ActionCtx) -> None:
+    async def write(ctx: MutationCtx) -> None:
         pass
 
-    with pytest.raises((NotRegistrable, TypeError)):
-        jobs.action(name="limited", timeout=5)(act)  # type: ignore[call-overload]
+    with pytest.raises(NotRegistrable, match="a mutation takes no concurrency"):
+        jobs.mutation(name="limited", concurrency=5)(write)  # type: ignore[call-overload]
 
 
 async def test_a_retried_job_is_returned_when_it_ends_again(start: Start) -> None:

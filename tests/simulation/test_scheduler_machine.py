@@ -318,14 +318,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def the_index_is_the_table_and_the_alarm_is_never_late(self) -> None:
         actor = self.harness.app._running().actor
         pending = self.raw("SELECT queue, fire_at_us, seq FROM _scheduler_jobs WHERE state = 'pending'")
-        for queue in actor._index.queues():
-            window = actor._index.window(queue)
+        for queue in actor.dispatch.index.queues():
+            window = actor.dispatch.index.window(queue)
             window._check()
             table = sorted(Entry(fire_at_us, seq) for name, fire_at_us, seq in pending if name == queue)
             assert list(window) == [entry for entry in table if entry <= window.horizon]
             assert window.complete or window.horizon < EVERYTHING
-        room = actor._room()
-        waiting = [fire_at_us for queue, fire_at_us, _ in pending if room.get(queue, 1) > 0]
+        now_us = self.harness.clock.now_us()
+        open_ = {queue for queue, _, _ in pending if actor.dispatch.gates.opens_at_us(queue, now_us) is not None}
+        waiting = [fire_at_us for queue, fire_at_us, _ in pending if queue in open_]
         if waiting:
             assert actor._alarm.armed_at_us is not None
             assert actor._alarm.armed_at_us <= min(waiting)

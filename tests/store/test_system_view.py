@@ -74,7 +74,7 @@ async def test_the_view_follows_a_job_through_its_states(open_bench: Any) -> Non
         (claimed,) = claims(await bench.run(*await bench.due(ACTIONS)))
         (row,) = await rows(bench)
         assert (row["state"], row["attempt"], row["started_time_us"]) == ("in_progress", 1, START_US)
-        await bench.run(CompleteJob(claimed.seq, 1, Failed("error", "no", code="NO"), START_US + 3))
+        await bench.run(CompleteJob(claimed, Failed("error", "no", code="NO"), START_US + 3))
         (row,) = await rows(bench)
         assert (row["state"], row["cause"], row["error"], row["error_code"]) == ("failed", "error", "no", "NO")
         assert (row["completed_time_us"], row["result"]) == (START_US + 3, None)

@@ -39,8 +39,8 @@ def run_of(kind: type[U], batch: list[Unit], at: int) -> Iterator[U]:
 
 
 def is_plain(unit: InsertJobs) -> bool:
-    """Whether none of these jobs has a key to settle: one statement can store them all."""
-    return all(job.key is None and job.idempotency_key is None for job in unit.jobs)
+    """Whether none of these jobs has a key to settle, or a lane to wait in: one statement can store them all."""
+    return all(job.key is None and job.idempotency_key is None and job.lane is None for job in unit.jobs)
 
 
 def split(batch: list[Unit], at: int | None) -> list[list[Unit]]:
@@ -66,7 +66,15 @@ def stop(result: TurnResult, rest: Sequence[Sequence[Unit]], error: Exception) -
 
 
 def merge(into: Effects, effects: Effects) -> None:
-    """Add what one committed batch changed to what the turn has changed."""
+    """Add what one committed batch changed to what the turn has changed.
+
+    Who reads the whole takes in what is pending, then takes out what is gone.  So a job that went and is back, such as
+    the head of a lane, is not gone.
+    """
+    if into.gone and effects.pending:
+        back = set(effects.pending)
+        into.gone = [gone for gone in into.gone if gone not in back]
     into.pending.extend(effects.pending)
     into.gone.extend(effects.gone)
     into.ended.extend(effects.ended)
+    into.stopping.extend(effects.stopping)

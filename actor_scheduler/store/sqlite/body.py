@@ -133,6 +133,10 @@ class Body:
         """Answer how many jobs there are."""
         return Immediate(self, job_rows.count, self._connection.raw, which)
 
+    def failed_attempts(self, job_id: str) -> Answer:
+        """Answer the attempts of a job that were followed by another."""
+        return Immediate(self, job_rows.failed_attempts, self._connection.raw, job_id)
+
     def due_jobs(self, seqs: Sequence[int]) -> Answer:
         """Answer what the next attempts of these jobs need, by sequence number; without those not pending any more."""
         return Immediate(self, job_rows.due_many, self._connection.raw, seqs, self.now_us)
@@ -247,11 +251,23 @@ class MutationTx(Body):
 
     def cancel_job(self, which: CancelJob) -> Answer:
         """Answer whether the job will never start. The running job itself has started: False, and no harm."""
-        return Immediate(self, self._guarded, self._writer.cancel, which, self.job_seq)
+        return Immediate(self, self._guarded, self._writer.steering.cancel, which, self.now_us, self.job_seq)
 
     def retry_job(self, job_id: str) -> Answer:
         """Answer whether the job was failed and is pending again."""
-        return Immediate(self, self._guarded, self._writer.retry, job_id, self.now_us)
+        return Immediate(self, self._guarded, self._writer.steering.retry, job_id, self.now_us)
+
+    def drop_job(self, job_id: str) -> Answer:
+        """Answer whether the job had ended and is forgotten."""
+        return Immediate(self, self._guarded, self._writer.steering.drop, job_id)
+
+    def retry_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer:
+        """Answer a Swept of one page: the failed among these jobs are pending again."""
+        return Immediate(self, self._guarded, self._writer.steering.retry_many, which, cursor, limit, self.now_us)
+
+    def drop_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer:
+        """Answer a Swept of one page: those among these jobs that have ended are forgotten."""
+        return Immediate(self, self._guarded, self._writer.steering.drop_many, which, cursor, limit)
 
     def _guarded(self, work: Callable[..., Any], *args: Any) -> Any:
         try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from actor_scheduler import codec
 from actor_scheduler.errors import InvalidArgs
 from actor_scheduler.ids import format_id, parse_id
 from actor_scheduler.limits import PAGE_MAX
-from actor_scheduler.model import DueJob, Entry, Job, JobFilter, Page
+from actor_scheduler.model import DueJob, Entry, FailedAttempt, Job, JobFilter, Page, State
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.times import to_datetime
 
@@ -20,17 +21,25 @@ if TYPE_CHECKING:
 _COLUMNS: Final = (
     "seq, nonce, path, kind, state, args, key, idempotency_key, attempt, scheduled_at_us, created_at_us,"
     " started_at_us, completed_at_us, cause, error, error_code, error_data, traceback, result, result_truncated,"
-    " occurrence_id, parent_id"
+    " occurrence_id, parent_id, fire_at_us, lane, priority"
 )
 _GET: Final = ours(f"SELECT {_COLUMNS} FROM main._scheduler_jobs WHERE seq = ?")
 _WINDOW: Final = ours(
     "SELECT fire_at_us, seq FROM main._scheduler_jobs WHERE queue = ? AND state = 'pending'"
     " AND (fire_at_us, seq) > (?, ?) ORDER BY fire_at_us, seq LIMIT ?",
 )
-_DUE_COLUMNS: Final = "seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id"
+_DUE_COLUMNS: Final = "seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id, timeout_us, retry, chain"
 _DUE_MANY: Final = ours(
     f"SELECT {_DUE_COLUMNS} FROM main._scheduler_jobs"
-    " WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending'",
+    " WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending' AND queue < '~'",
+)
+_LEFT: Final = ours(
+    f"SELECT {_DUE_COLUMNS}, started_at_us, deaths, canceling, queue FROM main._scheduler_jobs"
+    " WHERE state = 'in_progress' AND boot <> ?"
+)
+_ATTEMPTS: Final = ours(
+    "SELECT attempt, started_at_us, ended_at_us, cause, error FROM main._scheduler_attempts WHERE job_seq = ?"
+    " ORDER BY attempt"
 )
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -39,7 +48,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 def get(raw: sqlite3.Connection, job_id: str) -> Job | None:
     """Return the job with this id, or None."""
     parsed = parse_id(job_id)
-    rows = _read(raw, _GET, (parsed[0],)) if parsed else []
+    rows = read(raw, _GET, (parsed[0],)) if parsed else []
     return _job(rows[0]) if parsed and rows and rows[0][1] == parsed[1] else None
 
 
@@ -53,15 +62,19 @@ def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: i
         raise InvalidArgs(msg)
     where, values = _where(which)
     if cursor is not None:
-        if not isinstance(cursor, str) or not cursor.isdecimal() or len(cursor) > len(str(1 << 63)):
-            msg = "cursor must be the next_cursor of an earlier page"
-            raise InvalidArgs(msg)
         where.append("seq < ?")
-        values.append(int(cursor))
+        values.append(_position(cursor))
     sql = f"SELECT {_COLUMNS} FROM main._scheduler_jobs{_clause(where)} ORDER BY seq DESC LIMIT ?"
-    rows = _read(raw, ours(sql), (*values, limit + 1))
+    rows = read(raw, ours(sql), (*values, limit + 1))
     more = len(rows) > limit
     return Page([_job(row) for row in rows[:limit]], str(rows[limit - 1][0]) if more else None)
+
+
+def _position(cursor: object) -> int:
+    if not isinstance(cursor, str) or not cursor.isdecimal() or len(cursor) > len(str(1 << 63)):
+        msg = "cursor must be the next_cursor of an earlier page"
+        raise InvalidArgs(msg)
+    return int(cursor)
 
 
 def count(raw: sqlite3.Connection, which: JobFilter) -> int:
@@ -78,14 +91,60 @@ def window(raw: sqlite3.Connection, queue: str, after: Entry, limit: int) -> lis
 
 
 def due_many(raw: sqlite3.Connection, seqs: Sequence[int], now_us: int) -> dict[int, DueJob]:
-    """Return the same for many at once, by sequence number."""
+    """Return what the next attempts of these jobs need, by sequence number; without those not eligible any more."""
     return {row[0]: _due_job(row, now_us) for row in raw.execute(_DUE_MANY, (str(list(seqs)),))}
 
 
 def _due_job(row: tuple[Any, ...], now_us: int) -> DueJob:
-    seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id = row
+    seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id, timeout_us, retry, chain = row
     job_id = format_id(seq, nonce)
-    return DueJob(seq, job_id, path, kind, args, attempt + 1, scheduled_at_us, now_us, occurrence_id or job_id)
+    return DueJob(
+        seq, job_id, path, kind, args, attempt + 1, scheduled_at_us, now_us, occurrence_id or job_id, timeout_us, retry,
+        chain,
+    )  # fmt: skip
+
+
+class Left(NamedTuple):
+    """An attempt that the process of another boot left behind."""
+
+    job: DueJob
+    started_at_us: int
+    deaths: int
+    canceling: bool
+    queue: str
+
+
+def left_behind(raw: sqlite3.Connection, boot: int) -> list[Left]:
+    """Return the attempts that are in progress under another boot than this one."""
+    left = []
+    for row in read(raw, _LEFT, (boot,)):
+        *columns, started_at_us, deaths, canceling, queue = row
+        job = _due_job(tuple(columns), started_at_us or 0)
+        left.append(Left(job._replace(attempt=job.attempt - 1), started_at_us or 0, deaths, bool(canceling), queue))
+    return left
+
+
+def failed_attempts(raw: sqlite3.Connection, job_id: str) -> list[FailedAttempt]:
+    """Return the attempts of a job that failed and were followed by another, the oldest first."""
+    job = get(raw, job_id)
+    rows = read(raw, _ATTEMPTS, (int(job_id[:16], 16),)) if job is not None else []
+    return [FailedAttempt(row[0], _moment(row[1]), _moment(row[2]), row[3], row[4]) for row in rows]
+
+
+def seqs(
+    raw: sqlite3.Connection, which: JobFilter, states: Sequence[State], cursor: str | None, limit: int
+) -> tuple[list[int], str | None]:
+    """Return one page of the numbers of matching jobs that are in one of these states, and the cursor of the next."""
+    found: list[int] = []
+    for state in states if which.state is None else [state for state in states if state == which.state]:
+        where, values = _where(replace(which, state=state))
+        if cursor is not None:
+            where.append("seq < ?")
+            values.append(_position(cursor))
+        sql = f"SELECT seq FROM main._scheduler_jobs{_clause(where)} ORDER BY seq DESC LIMIT ?"
+        found.extend(seq for (seq,) in raw.execute(ours(sql), (*values, limit + 1)))
+    found.sort(reverse=True)
+    return found[:limit], str(found[limit - 1]) if len(found) > limit else None
 
 
 def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
@@ -97,9 +156,10 @@ def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
     if which.state is not None:
         # Written out, not bound: only a literal lets SQLite use the partial index on the state.
         where.append(f"state = '{_STATES[which.state]}'")
-    if which.key is not None:
-        where.append("key = ?")
-        values.append(which.key)
+    for column, value in (("key", which.key), ("cause", which.cause), ("lane", which.lane)):
+        if value is not None:
+            where.append(f"{column} = ?")
+            values.append(value)
     return where, values
 
 
@@ -127,7 +187,7 @@ def _moment(moment_us: int) -> datetime:
         return _LAST if moment_us > 0 else _FIRST
 
 
-def _read(raw: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+def read(raw: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of a statement, also when a text in them is damaged."""
     try:
         return raw.execute(sql, values).fetchall()
@@ -178,4 +238,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         result_truncated=bool(row[19]),
         occurrence_id=row[20] or job_id,
         parent_id=row[21],
+        fire_at=_moment(row[22]),
+        lane=row[23],
+        priority=row[24],
     )

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from actor_scheduler.limits import DEATHS_MAX
-from actor_scheduler.model import ACTIONS, MUTATIONS
+from actor_scheduler.crashpoints import reach
+from actor_scheduler.limits import DEATHS_MAX, KEEP_US, PRIORITY_MAX
+from actor_scheduler.model import ACTIONS, MUTATIONS, Again, DueJob, Failed, Outcome, Stopped
+from actor_scheduler.queues import PARKED, Rate, Routing, base_of
+from actor_scheduler.retention import prune_at_us
+from actor_scheduler.store.base import Found
+from actor_scheduler.store.sqlite import job_rows
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK
+from actor_scheduler.store.sqlite.steering import SETTING, oldest
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
+
+    from actor_scheduler.store.base import Host
+    from actor_scheduler.store.sqlite.jobs import JobWriter
+
+T = TypeVar("T")
 
 _EPOCH: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'boot_epoch'")
 _SET_EPOCH: Final = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = 'boot_epoch'")
 _RESERVED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")
 _RESERVE: Final = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = 'seq_reserved'")
 _HIGHEST: Final = ours("SELECT coalesce(max(seq), 0) FROM main._scheduler_jobs")
-_ORPHANS: Final = ours(
-    "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'interrupted', completed_at_us = ?, error = ?"
-    " WHERE state = 'in_progress' AND boot <> ?",
+_END_LEFT: Final = ours(
+    "UPDATE main._scheduler_jobs SET state = ?, cause = ?, completed_at_us = ?, prune_at_us = ?, error = ?,"
+    " deaths = ? WHERE seq = ? AND state = 'in_progress' AND boot <> ?",
+)
+_AGAIN_LEFT: Final = ours(
+    "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, cause = ?, error = ?, deaths = ?, boot = NULL"
+    " WHERE seq = ? AND state = 'in_progress' AND boot <> ?",
 )
 _CLAIMED: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
 _UNCLAIM: Final = ours(
@@ -29,8 +44,8 @@ _UNCLAIM: Final = ours(
 )
 _DIED: Final = ours("UPDATE main._scheduler_jobs SET deaths = deaths + 1 WHERE seq = ? AND state = 'pending'")
 _CRASH_LOOP: Final = ours(
-    "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'crash_loop', completed_at_us = ?, error = ?"
-    " WHERE seq = ? AND state = 'pending' AND deaths >= ?"
+    "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'crash_loop', completed_at_us = ?, prune_at_us = ?,"
+    " error = ? WHERE seq = ? AND state = 'pending' AND deaths >= ?"
 )
 _DEATHS: Final = ours("SELECT deaths FROM main._scheduler_jobs WHERE seq = ?")
 _QUEUES: Final = ours(
@@ -38,36 +53,147 @@ _QUEUES: Final = ours(
     " SELECT (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' AND queue > name) FROM queues"
     " WHERE name IS NOT NULL) SELECT name FROM queues WHERE name IS NOT NULL"
 )
-_TO_DEFAULT: Final = ours(
-    f"UPDATE main._scheduler_jobs SET queue = iif(kind = 'mutation', '{MUTATIONS}', '{ACTIONS}')"
+_ROUTED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'routing'")
+_SET_ROUTED: Final = ours("INSERT OR REPLACE INTO main._scheduler_meta (name, value) VALUES ('routing', ?)")
+_WAITING: Final = ours(
+    "SELECT DISTINCT path, kind, priority FROM main._scheduler_jobs WHERE state = 'pending' AND queue = ?"
+)
+_MOVE: Final = ours(
+    "UPDATE main._scheduler_jobs SET queue = ? WHERE state = 'pending' AND queue = ? AND path = ? AND kind = ?"
+    " AND priority = ?"
+)
+_MOVE_REST: Final = ours(
+    f"UPDATE main._scheduler_jobs SET queue = ? || iif(kind = 'mutation', '{MUTATIONS}', '{ACTIONS}')"
     " WHERE state = 'pending' AND queue = ?"
 )
-_INTERRUPTED: Final = (
-    "the process ended while this action was running; actions start at most once, so it was not run again"
+_SETTINGS: Final = ours("SELECT name, value FROM main._scheduler_meta WHERE name >= 'set:' AND name < 'set;'")
+_STARTS: Final = ours(
+    "SELECT started_at_us FROM main._scheduler_jobs WHERE queue = ? AND queue >= 'rate:' AND queue < 'rate;'"
+    " AND started_at_us > ? AND started_at_us IS NOT NULL ORDER BY started_at_us DESC LIMIT ?"
 )
+_CANCELING: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND canceling = 1")
+
+INTERRUPTED: Final = Failed(
+    "interrupted", "the process ended while this action was running; it starts at most once, so it was not run again"
+)
+_DIED_WITH_IT: Final = f"it was running each of {DEATHS_MAX} times in a row that the process died"
 
 
-def begin_boot(raw: sqlite3.Connection, now_us: int) -> tuple[int, int, int]:
-    """Give this boot its number, and fail the actions that another boot left in progress, in one transaction.
+class Boot(NamedTuple):
+    """A boot's number, the first free sequence number, and the attempts that were left behind."""
 
-    Return the boot's number, the first free sequence number, and how many actions were interrupted.
+    number: int
+    next_seq: int
+    interrupted: Sequence[tuple[DueJob, Outcome]]
+
+
+def begin_boot(raw: sqlite3.Connection, now_us: int, host: Host) -> Boot:
+    """Give this boot its number, judge the attempts that another boot left, and put every job where it belongs.
+
+    In one transaction.
     """
-    raw.execute(ours("BEGIN IMMEDIATE"))
-    try:
+
+    def work() -> Boot:
         boot: int = raw.execute(_EPOCH).fetchone()[0] + 1
         raw.execute(_SET_EPOCH, (boot,))
-        # A job in a queue that nobody serves would never start: it goes to the default one of its kind.
-        unserved = [(name,) for (name,) in raw.execute(_QUEUES) if name not in (MUTATIONS, ACTIONS)]
-        raw.executemany(_TO_DEFAULT, unserved)
-        interrupted = raw.execute(_ORPHANS, (now_us, _INTERRUPTED, boot)).rowcount
+        interrupted = [_judge_left(raw, left, boot, now_us, host) for left in job_rows.left_behind(raw, boot)]
+        reach("boot.judged")
+        _reroute(raw, host.routing)
         next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
         raw.execute(_RESERVE, (next_seq + SEQ_BLOCK,))
-        raw.execute(ours("COMMIT"))
-    except BaseException:
-        if raw.in_transaction:
-            raw.execute(ours("ROLLBACK"))
-        raise
-    return boot, next_seq, interrupted
+        return Boot(boot, next_seq, interrupted)
+
+    return _in_transaction(raw, work)
+
+
+def _judge_left(
+    raw: sqlite3.Connection, left: job_rows.Left, boot: int, now_us: int, host: Host
+) -> tuple[DueJob, Outcome]:
+    """Decide what becomes of an attempt that died with its process, and write it."""
+    job, deaths = left.job, left.deaths + 1
+    outcome: Outcome = host.judge(job, INTERRUPTED, None)
+    if left.canceling:
+        outcome = Stopped()
+    elif isinstance(outcome, Again) and deaths >= DEATHS_MAX:
+        outcome = Failed("crash_loop", _DIED_WITH_IT)
+    if isinstance(outcome, Again):
+        failure, fire_at_us = outcome.failure, now_us + outcome.delay_us
+        raw.execute(_AGAIN_LEFT, (fire_at_us, failure.cause, failure.error, deaths, job.seq, boot))
+        return job, outcome
+    state, cause, error = "canceled", None, None
+    if isinstance(outcome, Failed):
+        state, cause, error = "failed", outcome.cause, outcome.error
+    prune_us = prune_at_us(now_us, host.keep_us(job.path))
+    raw.execute(_END_LEFT, (state, cause, now_us, prune_us, error, deaths, job.seq, boot))
+    return job, outcome
+
+
+def _reroute(raw: sqlite3.Connection, routing: Routing) -> None:
+    """Put every pending job into the queue of today: its function may have got other limits since it was scheduled.
+
+    Where the functions' limits are as they were, only queues that nobody serves are looked at.
+    """
+    today = repr((sorted(routing.bases.items()), sorted(routing.passes.items())))
+    row = raw.execute(_ROUTED).fetchone()
+    known = row is not None and row[0] == today
+    for (queue,) in raw.execute(_QUEUES).fetchall():
+        served = _is_served(queue, routing)
+        if known and served:
+            continue
+        parked = PARKED if queue.startswith(PARKED) else ""
+        for path, kind, priority in job_rows.read(raw, _WAITING, (queue,)):
+            right = parked + routing.queue(path, kind, priority)
+            if right != queue:
+                raw.execute(_MOVE, (right, queue, path, kind, priority))
+        if not served:  # what is left of it is damaged: there it fails, and is seen
+            raw.execute(_MOVE_REST, (parked, queue))
+    if not known:
+        raw.execute(_SET_ROUTED, (today,))
+
+
+def _is_served(queue: str, routing: Routing) -> bool:
+    base = base_of(queue.removeprefix(PARKED))
+    return base in (MUTATIONS, ACTIONS) or base in routing.passes
+
+
+def found(
+    raw: sqlite3.Connection, routing: Routing, now_us: int, interrupted: Sequence[tuple[DueJob, Outcome]] = ()
+) -> Found:
+    """Return what the actor needs to know of the file."""
+    starts = {
+        gate: _starts(raw, gate, limit, now_us) for gate, limit in routing.gates.items() if isinstance(limit, Rate)
+    }
+    return Found(
+        queues=[queue for (queue,) in raw.execute(_QUEUES) if not queue.startswith(PARKED)],
+        settings={name.removeprefix(SETTING): value for name, value in raw.execute(_SETTINGS)},
+        starts=starts,
+        prune_us=oldest(raw),
+        interrupted=interrupted,
+    )
+
+
+def _starts(raw: sqlite3.Connection, gate: str, rate: Rate, now_us: int) -> list[int]:
+    """Return the last starts that a rate has let through, whatever their priority was."""
+    queues = [gate, *(f"{gate}#{priority}" for priority in range(-PRIORITY_MAX, PRIORITY_MAX + 1) if priority)]
+    since_us = now_us - rate.period_us
+    found = [at_us for queue in queues for (at_us,) in raw.execute(_STARTS, (queue, since_us, rate.starts))]
+    return sorted(found)[-rate.starts :]
+
+
+def canceling(raw: sqlite3.Connection) -> list[int]:
+    """Return the running actions that were asked to be canceled."""
+    return [seq for (seq,) in raw.execute(_CANCELING)]
+
+
+def settle_lanes(raw: sqlite3.Connection, writer: JobWriter, now_us: int) -> None:
+    """Put the head of every lane into its queue, in one transaction: any of them may have ended meanwhile."""
+
+    def work() -> None:
+        writer.begin(now_us)
+        writer.lanes.settle_all(writer.changes)
+
+    if writer.lanes.used:
+        _in_transaction(raw, work)
 
 
 def blame(raw: sqlite3.Connection, seq: int, now_us: int) -> int:
@@ -75,19 +201,15 @@ def blame(raw: sqlite3.Connection, seq: int, now_us: int) -> int:
 
     At DEATHS_MAX it is failed with the cause `crash_loop`, so that the others run.
     """
-    raw.execute(ours("BEGIN IMMEDIATE"))
-    try:
+
+    def work() -> int:
         raw.execute(_DIED, (seq,))
-        raw.execute(
-            _CRASH_LOOP, (now_us, f"it was running each of {DEATHS_MAX} times the process died", seq, DEATHS_MAX)
-        )
+        prune_us = prune_at_us(now_us, KEEP_US)
+        raw.execute(_CRASH_LOOP, (now_us, prune_us, _DIED_WITH_IT, seq, DEATHS_MAX))
         row = raw.execute(_DEATHS, (seq,)).fetchone()
-        raw.execute(ours("COMMIT"))
-    except BaseException:
-        if raw.in_transaction:
-            raw.execute(ours("ROLLBACK"))
-        raise
-    return row[0] if row is not None else 0
+        return row[0] if row is not None else 0
+
+    return _in_transaction(raw, work)
 
 
 def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[int]) -> int:
@@ -96,14 +218,23 @@ def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[in
     After a commit of unknown outcome a claim may have become durable though the action was never started: starts wait
     for the acknowledgement, so whatever is not in `running` has not started.
     """
-    raw.execute(ours("BEGIN IMMEDIATE"))
-    try:
+
+    def work() -> int:
         claimed = [seq for (seq,) in raw.execute(_CLAIMED, (boot,))]
         unstarted = [(seq, boot) for seq in claimed if seq not in running]
         raw.executemany(_UNCLAIM, unstarted)
+        return len(unstarted)
+
+    return _in_transaction(raw, work)
+
+
+def _in_transaction(raw: sqlite3.Connection, work: Callable[[], T]) -> T:
+    raw.execute(ours("BEGIN IMMEDIATE"))
+    try:
+        result = work()
         raw.execute(ours("COMMIT"))
     except BaseException:
         if raw.in_transaction:
             raw.execute(ours("ROLLBACK"))
         raise
-    return len(unstarted)
+    return result

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x41435348  # "ACSH", in the file's header: whose file this is
 
 # Times are microseconds since the epoch, UTC. `scheduled_at_us` is what was asked; `fire_at_us` when the next attempt
-# may start. `seq` is the order of acceptance and is never reused. The columns that nothing writes yet (lane, priority,
-# meta, and the attempts table) are here because adding them to a large table later is dear.
+# may start. `seq` is the order of acceptance and is never reused. Nothing writes `meta` yet: it is here because adding
+# a column to a large table later is dear.
 _STEP_1: Final = (
     """CREATE TABLE _scheduler_meta (
         name TEXT PRIMARY KEY,
@@ -77,7 +77,28 @@ _STEP_1: Final = (
     ) STRICT""",
 )
 
-STEPS: Final = (_STEP_1,)
+# `retry` and `timeout_us` are a job's own, where it has them; `chain` counts the jobs in a row that were each scheduled
+# for now by the one before; `canceling`: asked to be canceled while it ran. A queue whose name begins with '~' is no
+# queue: its job waits for its turn in a lane, and for a place in the queue that the rest of the name says.
+_STEP_2: Final = (
+    "ALTER TABLE _scheduler_jobs ADD COLUMN retry BLOB",
+    "ALTER TABLE _scheduler_jobs ADD COLUMN timeout_us INTEGER",
+    "ALTER TABLE _scheduler_jobs ADD COLUMN chain INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE _scheduler_jobs ADD COLUMN canceling INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE _scheduler_jobs ADD COLUMN prune_at_us INTEGER",
+    # Seven days after completion, as for every job that ends from now on.
+    """UPDATE _scheduler_jobs SET prune_at_us = completed_at_us + 604800000000
+        WHERE state IN ('success', 'failed', 'canceled') AND typeof(completed_at_us) = 'integer'""",
+    "CREATE INDEX _scheduler_jobs_prune ON _scheduler_jobs (prune_at_us) WHERE prune_at_us IS NOT NULL",
+    """CREATE INDEX _scheduler_jobs_lane ON _scheduler_jobs (lane, attempt = 0, fire_at_us, seq)
+        WHERE lane IS NOT NULL AND state IN ('pending', 'in_progress')""",
+    """CREATE INDEX _scheduler_jobs_lane_head ON _scheduler_jobs (lane)
+        WHERE lane IS NOT NULL AND state = 'pending' AND queue < '~'""",
+    """CREATE INDEX _scheduler_jobs_rate ON _scheduler_jobs (queue, started_at_us)
+        WHERE queue >= 'rate:' AND queue < 'rate;' AND started_at_us IS NOT NULL""",
+)
+
+STEPS: Final = (_STEP_1, _STEP_2)
 TABLES: Final = frozenset({"_scheduler_meta", "_scheduler_jobs", "_scheduler_attempts", "_scheduler_schema_steps"})
 VERSION: Final = len(STEPS)
 
@@ -87,7 +108,7 @@ _INNER_VIEW: Final = f"""CREATE TEMP VIEW IF NOT EXISTS {INNER_VIEW} AS SELECT
     scheduled_at_us AS scheduled_time_us, completed_at_us AS completed_time_us, started_at_us AS started_time_us,
     created_at_us AS created_time_us, fire_at_us, attempt, key, cause, error, error_code,
     msgpack_to_json(result) AS result, result_truncated, coalesce(occurrence_id, printf('%016x%016x', seq, nonce))
-    AS occurrence_id, parent_id FROM main._scheduler_jobs"""
+    AS occurrence_id, parent_id, lane, priority FROM main._scheduler_jobs"""
 
 
 def make_view(connection: sqlite3.Connection) -> None:

@@ -14,7 +14,8 @@ from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, StoreUnavailable
 from actor_scheduler.ids import NonceSource, SystemNonces
 from actor_scheduler.limits import DEATHS_MAX
-from actor_scheduler.store.base import Host, QueryBody, Refill, Refused, TurnResult, Unit
+from actor_scheduler.model import Again
+from actor_scheduler.store.base import Found, Host, QueryBody, Refill, Refused, TurnResult, Unit
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
 from actor_scheduler.store.sqlite.blame import NOBODY, BlameFile
 from actor_scheduler.store.sqlite.connection import Connection, FileIdentity, advise, connect_writer, prepare_file
@@ -23,7 +24,14 @@ from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK, JobWriter
 from actor_scheduler.store.sqlite.lock import OwnerLock
 from actor_scheduler.store.sqlite.readers import ReaderPool
-from actor_scheduler.store.sqlite.recovery import begin_boot, blame, release_unstarted
+from actor_scheduler.store.sqlite.recovery import (
+    begin_boot,
+    blame,
+    canceling,
+    found,
+    release_unstarted,
+    settle_lanes,
+)
 from actor_scheduler.store.sqlite.schema import make_view, migrate
 from actor_scheduler.store.sqlite.thread import Db, ThreadDb
 from actor_scheduler.store.sqlite.turn import TurnRunner
@@ -77,8 +85,8 @@ class SqliteStore:
 
     # ------------------------------------------------------------ opening and closing
 
-    async def open(self) -> None:
-        """Take the file, migrate it, apply the app's schema, number this boot and fail interrupted actions.
+    async def open(self) -> Found:
+        """Take the file, migrate it, apply the app's schema, number this boot and judge interrupted attempts.
 
         Raises DatabaseLocked, SchemaError or StoreUnavailable, each in one sentence; nothing is held then.
         """
@@ -90,7 +98,7 @@ class SqliteStore:
             self._identity = FileIdentity(self.path)
             await self._connect(self._connect_first)
             assert self._db is not None
-            await self._db.run(self._boot)
+            opened = await self._db.run(self._boot)
         except sqlite3.Error as error:
             await self._let_go()
             msg = f"{self.path} can't be used: {describe(error)}"
@@ -99,6 +107,7 @@ class SqliteStore:
             await self._let_go()
             raise
         reach("boot.ready")
+        return opened
 
     async def _connect(self, connector: Callable[[], sqlite3.Connection]) -> None:
         self._db = self._make_db(connector)
@@ -129,22 +138,26 @@ class SqliteStore:
         reach("boot.migrated")
         return self._connect_again()
 
-    def _boot(self) -> None:
+    def _boot(self) -> Found:
         connection = self._connection
         assert connection is not None
-        make_view(connection.raw)
-        self.boot, next_seq, interrupted = begin_boot(connection.raw, self._clock.now_us())
-        if interrupted:
-            log.warning("%d action(s) were running when the process ended; they are failed: interrupted", interrupted)
+        raw, now_us = connection.raw, self._clock.now_us()
+        make_view(raw)
+        boot = begin_boot(raw, now_us, self._host)
+        self.boot = boot.number
+        for job, outcome in boot.interrupted:
+            then = "runs again" if isinstance(outcome, Again) else "is not run again"
+            log.warning("%s %s was running when the process ended; it %s", job.path, job.id, then)
         suspect = self._blame.open()
         if suspect != NOBODY:
-            deaths = blame(connection.raw, suspect, self._clock.now_us())
+            deaths = blame(raw, suspect, now_us)
             log.warning(
                 "the process died while scheduled mutation %d was running (%d of %d)", suspect, deaths, DEATHS_MAX
             )
         self._blame.note(NOBODY)
-        self._make_runner(next_seq, next_seq + SEQ_BLOCK)
+        self._make_runner(boot.next_seq, boot.next_seq + SEQ_BLOCK)
         reach("boot.recovered")
+        return found(raw, self._host.routing, now_us, boot.interrupted)
 
     def _check_file(self) -> None:
         self._lock.check_file()
@@ -153,11 +166,13 @@ class SqliteStore:
 
     def _make_runner(self, next_seq: int, reserved: int) -> None:
         assert self._connection is not None
-        self._writer = JobWriter(self._connection.raw, self.boot, self._nonces)
+        raw = self._connection.raw
+        self._writer = JobWriter(raw, self.boot, self._nonces, self._host, canceling=canceling(raw))
         self._writer.start_at(next_seq, reserved)
+        settle_lanes(raw, self._writer, self._clock.now_us())
         self.runner = TurnRunner(self._connection, self._writer, self._host, self._clock, self._blame)
 
-    async def reopen(self, running: Sequence[int]) -> None:
+    async def reopen(self, running: Sequence[int]) -> Found:
         """Start again from the file after an error of unknown outcome.
 
         The log is checkpointed before anything is acknowledged again: pages that a failed flush left marked clean in
@@ -172,12 +187,12 @@ class SqliteStore:
         try:
             await self._connect(self._connect_again)
             assert self._db is not None
-            await self._db.run(partial(self._recover, frozenset(running)))
+            return await self._db.run(partial(self._recover, frozenset(running)))
         except sqlite3.Error as error:
             msg = f"{self.path} can't be reopened: {describe(error)}"
             raise StoreUnavailable(msg) from error
 
-    def _recover(self, running: frozenset[int]) -> None:
+    def _recover(self, running: frozenset[int]) -> Found:
         assert self._connection is not None
         raw = self._connection.raw
         raw.execute(ours("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
@@ -185,6 +200,7 @@ class SqliteStore:
         release_unstarted(raw, self.boot, running)
         reserved = raw.execute(ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")).fetchone()[0]
         self._make_runner(self._writer.next_seq if self._writer is not None else reserved, reserved)
+        return found(raw, self._host.routing, self._clock.now_us())
 
     async def close(self, *, checkpoint: bool = True) -> None:
         """Close every connection and give up the file; with `checkpoint`, leave no log behind."""

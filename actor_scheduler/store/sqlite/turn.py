@@ -12,7 +12,7 @@ import itertools
 import logging
 import sqlite3
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.clock import Clock, monotonic_us
 from actor_scheduler.crashpoints import reach
@@ -26,9 +26,9 @@ from actor_scheduler.errors import (
 )
 from actor_scheduler.failures import log_failure
 from actor_scheduler.limits import TURN_US_MAX
-from actor_scheduler.model import ACTIONS, DueJob, Outcome, Succeeded
+from actor_scheduler.model import DueJob, Outcome, Succeeded
+from actor_scheduler.queues import holds_mutations
 from actor_scheduler.store.base import (
-    CancelJob,
     Claimed,
     CompleteJob,
     Done,
@@ -37,10 +37,10 @@ from actor_scheduler.store.base import (
     Host,
     InsertJobs,
     Mutate,
+    Ran,
     Refill,
     Refused,
     Reply,
-    RetryJob,
     RunDue,
     TurnResult,
     Unit,
@@ -86,6 +86,10 @@ class Definite(Exception):
         super().__init__(said(error))
         self.error = error
         self.at = at
+
+
+def _is_action(unit: RunDue) -> bool:
+    return not holds_mutations(unit.queue)
 
 
 class TurnRunner:
@@ -188,6 +192,7 @@ class TurnRunner:
                 self._run_next(batch, replies)
                 if not raw.in_transaction:
                     raise Definite(TransactionLost("SQLite ended the transaction by itself"), len(replies) - 1)
+            self._writer.finish()
         except Definite:
             self._roll_back()
             raise
@@ -239,9 +244,10 @@ class TurnRunner:
             self._raw.execute(_BEGIN)
             self._writer.begin(self._clock.now_us())
             if isinstance(unit, RunDue):
-                self._writer.fail_pending(unit.entry.seq, failure)
+                self._writer.outcomes.fail_pending(unit.entry.seq, failure, self._writer.now_us)
             else:
-                self._writer.complete_actions([unit._replace(outcome=failure)])
+                self._writer.outcomes.complete_actions([unit._replace(outcome=failure)])
+            self._writer.finish()
             self._commit()
         except (sqlite3.Error, Definite) as again:
             self._roll_back()
@@ -255,7 +261,7 @@ class TurnRunner:
         unit = batch[len(replies)]
         # By type, the most frequent first: matching patterns costs more than what some units do.
         if isinstance(unit, RunDue):
-            if unit.queue == ACTIONS:
+            if not holds_mutations(unit.queue):
                 self._claim(batch, replies)
                 return
             if unit.entry.seq not in self._due:
@@ -267,14 +273,9 @@ class TurnRunner:
             replies.append(self._mutate(unit, len(replies)))
         elif isinstance(unit, CompleteJob):
             ended = list(run_of(CompleteJob, batch, len(replies)))
-            replies.extend(Done(stood) for stood in self._writer.complete_actions(ended))
-        elif isinstance(unit, CancelJob):
-            replies.append(Done(self._writer.cancel(unit)))
-        elif isinstance(unit, RetryJob):
-            job_id, now_us = unit
-            replies.append(self._in_savepoint(lambda: self._writer.retry(job_id, now_us)))
+            replies.extend(Done(stood) for stood in self._writer.outcomes.complete_actions(ended))
         else:
-            assert_never(unit)
+            replies.append(self._in_savepoint(lambda: self._writer.steering.apply(unit, self._writer.now_us)))
 
     def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
@@ -293,9 +294,9 @@ class TurnRunner:
 
     def _claim(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Claim the due action of this unit, and of those right after it."""
-        run = list(itertools.takewhile(lambda unit: unit.queue == ACTIONS, run_of(RunDue, batch, len(replies))))
+        run = list(itertools.takewhile(_is_action, run_of(RunDue, batch, len(replies))))
         due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
-        if not self._writer.claim(due.values()):
+        if not self._writer.outcomes.claim(due.values()):
             raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
         for unit in run:
             job = due.pop(unit.entry.seq, None)  # an entry that stands twice is one claim
@@ -303,7 +304,7 @@ class TurnRunner:
 
     def _read_due(self, batch: list[Unit], at: int) -> None:
         """Read the bodies of the due mutations from here on; what a unit cancels meanwhile, the writer remembers."""
-        seqs = [unit.entry.seq for unit in run_of(RunDue, batch, at) if unit.queue != ACTIONS]
+        seqs = [unit.entry.seq for unit in run_of(RunDue, batch, at) if not _is_action(unit)]
         self._due = {**dict.fromkeys(seqs), **job_rows.due_many(self._raw, seqs, self._writer.now_us)}
 
     def _in_savepoint(self, work: Any) -> Reply:
@@ -342,16 +343,18 @@ class TurnRunner:
         """Run a due mutation: its writes and its completion are one savepoint."""
         reach("mutation.before")
         job = self._due.get(unit.entry.seq)
-        if job is None or job.seq in self._writer.canceled:
+        if job is None or job.seq in self._writer.changes.canceled:
             return Done()  # canceled by a unit before this one
         try:
             body, limit_us = self._host.mutation(job, unit.prepared)
         except Exception as undispatchable:
-            self._fail(job, undispatchable)
-            return Done()
+            return self._fail(job, undispatchable)
+        outcome: Outcome = Succeeded()
 
         def finish(value: Any) -> None:
-            if not self._complete(job, Succeeded(*self._host.keep(job.path, value))):
+            nonlocal outcome
+            outcome = Succeeded(*self._host.keep(job.path, value))
+            if not self._complete(job, outcome):
                 raise StoreFault(sqlite3.DatabaseError("a due row is not pending: another program writes this file"))
 
         self._suspect.note(job.seq)
@@ -362,17 +365,23 @@ class TurnRunner:
         if isinstance(error, StoreUnavailable):
             return Refused(error)  # a full disk is not the job's fault: it waits
         if error is not None:
-            self._fail(job, error)
+            reply = self._fail(job, error)
             reach("mutation.failure_written")
-        return Done()
+            return reply
+        return self._ran(job, outcome)
 
-    def _fail(self, job: DueJob, error: BaseException) -> None:
-        failure = self._host.failure(error)
-        log_failure(job, failure)
-        self._complete(job, failure)
+    def _fail(self, job: DueJob, error: BaseException) -> Reply:
+        """Record a failed attempt, and whether another follows."""
+        outcome = self._host.judge(job, self._host.failure(error), error)
+        log_failure(job, outcome)
+        self._complete(job, outcome)
+        return self._ran(job, outcome)
+
+    def _ran(self, job: DueJob, outcome: Outcome) -> Reply:
+        return Done(Ran(job, outcome, self._clock.now_us())) if self._host.observes else Done()
 
     def _complete(self, job: DueJob, outcome: Outcome) -> bool:
-        return self._writer.complete_mutation(job, outcome, self._clock.now_us())
+        return self._writer.outcomes.complete_mutation(job, outcome, self._clock.now_us())
 
     def _drive(
         self, body: Any, job: DueJob | None, limit_us: int | None, context: Context, finish: Any, at: int

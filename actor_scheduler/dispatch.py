@@ -1,0 +1,88 @@
+"""Who is next: the index of pending jobs and the gates before them, kept in step with what the store committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from actor_scheduler.gates import Gates
+from actor_scheduler.index import JobIndex
+from actor_scheduler.limits import TURN_DUE_MAX, WINDOW_LOAD
+from actor_scheduler.model import ACTIONS, MUTATIONS, Entry
+from actor_scheduler.store.base import Refill, RunDue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from actor_scheduler.queues import Routing
+    from actor_scheduler.store.base import Found, TurnResult
+
+_DUE_MIN: Final = 16  # due entries offered to a turn, however slow the one before was
+
+
+class Dispatch:
+    """Chooses which due jobs go into the next turn.
+
+    Invariant: an entry is in the index, or in the turn under way, or being prepared, or not in the store's queues.
+    """
+
+    def __init__(self, routing: Routing, slots: int, window_max: int) -> None:
+        self._routing = routing
+        self._slots = slots
+        self._window_max = window_max
+        self._window_load = min(WINDOW_LOAD, window_max)
+        self._due_max = TURN_DUE_MAX
+        self.index = JobIndex(entries_max=window_max)
+        self.gates = Gates(routing, slots, {})
+
+    def begin(self, found: Found) -> None:
+        """Start from what stands in the store, with nothing running."""
+        self.gates = Gates(self._routing, self._slots, found.starts)
+        self.rebuild(found)
+
+    def rebuild(self, found: Found) -> None:
+        """Read the index from the store again; what runs goes on, and its gates with it."""
+        self.index = JobIndex(entries_max=self._window_max)
+        for queue in (MUTATIONS, ACTIONS, *found.queues):
+            self.index.window(queue)
+
+    # ------------------------------------------------------------ what is next
+
+    def next_us(self, now_us: int) -> int | None:
+        """Return when the next job can start; None while time alone brings none."""
+        return self.index.earliest_us(now_us, self.gates)
+
+    def take(self, now_us: int) -> list[RunDue]:
+        """Remove and return what the next turn is to start, in order."""
+        due = self.index.take_due(now_us, self._due_max, self.gates.room(now_us))
+        return [RunDue(queue, entry) for queue, entry in due]
+
+    def refills(self) -> list[Refill]:
+        """Return what must be read at the end of the next turn."""
+        return [Refill(queue, after, self._window_load) for queue, after in self.index.must_refill()]
+
+    # ------------------------------------------------------------ what was done
+
+    def apply(self, result: TurnResult) -> None:
+        """Follow what a turn committed."""
+        by_queue: dict[str, list[Entry]] = {}
+        for queue, entry in result.effects.pending:
+            by_queue.setdefault(queue, []).append(entry)
+        for queue, entries in by_queue.items():
+            self.index.window(queue).add_many(entries)
+        for queue, entry in result.effects.gone:
+            self.index.window(queue).discard(entry)
+        for refill, entries, complete in result.refills:
+            self.index.window(refill.queue).refill(refill.after, entries, complete=complete)
+
+    def put_back(self, due: Iterable[RunDue], gone: Iterable[tuple[str, Entry]] = ()) -> None:
+        """Return entries that were not begun, but for those that are gone meanwhile."""
+        lost = {entry for _, entry in gone}
+        for unit in due:
+            if unit.entry not in lost:
+                self.index.window(unit.queue).add(unit.entry)
+
+    def learn(self, offered: int, begun: int) -> None:
+        """Offer what a turn had time for, and up to twice that while it is enough."""
+        if offered:
+            enough = begun == offered
+            self._due_max = min(max(begun * 2 if enough else begun, _DUE_MIN), TURN_DUE_MAX)

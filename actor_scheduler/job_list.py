@@ -1,0 +1,81 @@
+"""Many jobs at once: look at them page by page, retry or drop them; and the port all of that goes through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actor_scheduler.limits import PAGE_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+    from actor_scheduler.model import FailedAttempt, Job, JobFilter, NewJob, Page
+    from actor_scheduler.store.base import CancelJob, Swept
+
+
+class SchedulerPort(Protocol):
+    """Where jobs go: into the running transaction, or to the actor."""
+
+    parent_id: str | None  # the job that schedules, if one does
+    chain: int  # of that job
+    bounded: bool  # whether one call's limits hold
+
+    def now_us(self) -> int: ...
+    def insert_one(self, job: NewJob) -> Coroutine[Any, Any, str]: ...
+    def insert_many(self, jobs: Sequence[NewJob]) -> Coroutine[Any, Any, list[str]]: ...
+    def cancel(self, which: CancelJob) -> Coroutine[Any, Any, bool]: ...
+    def retry(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
+    def drop(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
+    def retry_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]: ...
+    def drop_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]: ...
+    def failed_attempts(self, job_id: str) -> Coroutine[Any, Any, list[FailedAttempt]]: ...
+    def get(self, job_id: str) -> Coroutine[Any, Any, Job | None]: ...
+    def page(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Page[Job]]: ...
+    def count(self, which: JobFilter) -> Coroutine[Any, Any, int]: ...
+
+
+class JobList:
+    """Jobs that match a filter, newest first, read page by page: each page is one consistent read."""
+
+    def __init__(self, port: SchedulerPort, which: JobFilter) -> None:
+        self._port = port
+        self._which = which
+
+    async def __aiter__(self) -> AsyncIterator[Job]:
+        """Yield every job, walking all pages."""
+        cursor = None
+        while True:
+            page = await self._port.page(self._which, cursor, 100)
+            for job in page.items:
+                yield job
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def page(self, *, cursor: str | None = None, limit: int = 100) -> Coroutine[Any, Any, Page[Job]]:
+        """Return one page of at most `limit` (1 to 1000) jobs, from after `cursor`. Raises InvalidArgs."""
+        return self._port.page(self._which, cursor, limit)
+
+    def count(self) -> Coroutine[Any, Any, int]:
+        """Return how many jobs match."""
+        return self._port.count(self._which)
+
+    async def retry(self) -> int:
+        """Make the failed jobs among them pending again, due now; return how many.
+
+        One whose key another unfinished job has taken meanwhile stays failed.  On the app and in an action each page
+        of 1000 is durable by itself; in a mutation all of it commits or rolls back with the mutation.
+        """
+        return await self._sweep(self._port.retry_many)
+
+    async def drop(self) -> int:
+        """Forget the jobs among them that have ended, now and not after their time; return how many."""
+        return await self._sweep(self._port.drop_many)
+
+    async def _sweep(self, step: Callable[[JobFilter, str | None, int], Awaitable[Swept]]) -> int:
+        count, cursor = 0, None
+        while True:
+            changed, cursor = await step(self._which, cursor, PAGE_MAX)
+            count += changed
+            if cursor is None:
+                return count
