@@ -270,6 +270,9 @@ def _possible_cancels(view: View) -> set[str]:
         if ask.key is not None and ask.on_conflict == "replace" and view.rows[op]:
             possible.add(ask.key)
     possible.update(body.cancel for op, body in view.bodies.items() if body.cancel is not None and view.effects[op])
+    for op, children in view.children.items():  # what a running job schedules once its end was asked for
+        if any(row.id in possible or row.key in possible for row in view.rows[op]):
+            possible.update(row.id for child in children for row in view.rows[child])
     return possible
 
 

@@ -74,6 +74,10 @@ class SimClock:
         """Return the wall clock."""
         return self.mono_us + self.offset_us
 
+    def monotonic_us(self) -> int:
+        """Return virtual time that no step touches, as the port has it."""
+        return self.mono_us
+
     def high_us(self) -> int:
         """Return the latest that the wall clock has shown in the last minutes: what was due then may run now."""
         highest = self.now_us()

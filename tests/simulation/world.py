@@ -216,6 +216,7 @@ class World:
         self.app._clock = self.clock
         self.app._nonces = self._nonces
         self.app._window_max = self.options.window_max
+        self.app._prunes = False  # what is left is read at the end
         self.app._make_store = self._make_store
         self.record("life", life)
 
