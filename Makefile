@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types simulate bench crash sigterm powerloss iofaults clean
+.PHONY: help setup demo serve test check lint format types simulate bench load overload recovery crash sigterm powerloss iofaults clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,15 @@ simulate: .venv/ready ## run the scheduler in virtual time under 20,000 seeds of
 
 bench: .venv/ready ## ours as ratios of the raw ceiling, measured in one run
 	$(BIN)/python -m benchmarks
+
+load: .venv/ready ## 500 durable jobs a second for ten minutes: lateness, loop lag, memory
+	$(BIN)/python -m benchmarks.load --seconds 600
+
+overload: .venv/ready ## ten times the capacity for a minute: what is refused, and how soon it is over
+	$(BIN)/python -m benchmarks.overload --seconds 60
+
+recovery: .venv/ready ## start after a crash with 100,000 and 1,000,000 jobs pending
+	$(BIN)/python -m benchmarks.recovery --large
 
 crash: .venv/ready ## the long kill -9 campaign: 2,000 kills, its figures
 	$(BIN)/python -m tests.crash --kills 2000
