@@ -217,6 +217,15 @@ def test_the_database_itself_is_never_the_target(
     assert names(source.parent) == there
 
 
+def test_a_database_under_another_name_is_still_the_database(source: Path, target: Path) -> None:
+    """The files beside it are those of what a symbolic link leads to."""
+    link = target.with_name("link.db")
+    link.symlink_to(source)
+    with pytest.raises(InvalidArgs, match="one of the files beside it"):
+        backup(link, source.with_name("app.db-wal"))
+    assert content(backup(link, target).path) == content(source)
+
+
 @pytest.mark.parametrize("what", ["no folder", "folder", "log of its own", "symbolic link", "pipe"])
 def test_a_target_that_can_t_be_one_is_refused(what: str, source: Path, target: Path) -> None:
     """Also with overwrite, and nothing is changed. A log beside it would be written over the copy by SQLite."""
@@ -264,20 +273,25 @@ def test_a_source_that_is_not_the_scheduler_s_is_refused(what: str, source: Path
             run(source, "PRAGMA application_id = 7", "CREATE TABLE theirs (x)")
         case "newer":
             run(source, f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION + 1}")
-    with pytest.raises((SchemaError, StoreUnavailable)) as refusal:
+    with pytest.raises(StoreUnavailable if what in ("missing", "text") else SchemaError) as refusal:
         backup(source, target)
     assert str(source) in str(refusal.value) or "the file" in str(refusal.value)
     assert names(target.parent) == set()
     assert source.exists() == (what != "missing")
 
 
-def test_a_damaged_database_is_not_copied(source: Path, target: Path) -> None:
+@pytest.mark.parametrize("how", ["a page", "a value"])
+def test_a_damaged_database_is_not_copied(how: str, source: Path, target: Path) -> None:
     """A copy that could not be restored is worse than none: the old one stays, and the call says why."""
     backup(source, target)
     good = target.read_bytes()
-    pages = source.read_bytes()
-    source.write_bytes(pages[:8192] + b"\xff" * 4096 + pages[12288:])
-    with pytest.raises(StoreUnavailable):
+    if how == "a page":
+        pages = source.read_bytes()
+        source.write_bytes(pages[:8192] + b"\xff" * 4096 + pages[12288:])
+    else:  # every page can be read, and a text stands where a number must
+        sql = "UPDATE sqlite_schema SET sql = replace(sql, 'text TEXT', 'text INTEGER') WHERE name = 'notes'"
+        run(source, "PRAGMA writable_schema = ON", sql)
+    with pytest.raises(StoreUnavailable, match="malformed" if how == "a page" else "non-INTEGER value in notes.text"):
         backup(source, target, overwrite=True)
     assert target.read_bytes() == good
     assert names(target.parent) == {"copy.db"}
@@ -296,6 +310,40 @@ def test_a_copy_that_is_stopped_leaves_nothing(when: int, source: Path, target: 
     run(source, "INSERT INTO notes (text) VALUES ('goes on')")
 
 
+def test_a_copy_that_is_stopped_while_it_is_checked_leaves_nothing(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of a large copy takes longer than the copying, and ends as soon."""
+    copied, real = threading.Event(), module._copy
+
+    def copy(*args: Any) -> None:
+        real(*args)
+        copied.set()
+
+    monkeypatch.setattr(module, "_copy", copy)
+    monkeypatch.setattr(module, "_CHECK_OPS", 1)
+    with pytest.raises(StoreUnavailable, match="was stopped"):
+        backup(source, target, stop=copied.is_set)
+    assert names(target.parent) == set()
+
+
+def test_a_target_that_somebody_makes_meanwhile_is_kept(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when the copy began; it is not replaced when it ends."""
+    real = module._check_copy
+
+    def check(*args: Any) -> tuple[int, int]:
+        target.write_bytes(b"theirs")
+        return real(*args)
+
+    monkeypatch.setattr(module, "_check_copy", check)
+    with pytest.raises(InvalidArgs, match="overwrite=True"):
+        backup(source, target)
+    assert target.read_bytes() == b"theirs"
+    assert names(target.parent) == {"copy.db"}
+
+
 async def test_a_canceled_copy_leaves_nothing_and_never_holds_the_loop(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,9 +353,11 @@ async def test_a_canceled_copy_leaves_nothing_and_never_holds_the_loop(
     def stands(_part: Path, stop: Any) -> tuple[int, int]:
         loop.call_soon_threadsafe(reached.set)
         pulse = threading.Event()
-        while not stop():
+        for _ in range(20_000):
+            if stop():
+                raise module._Stopped
             pulse.wait(0.001)
-        raise module._Stopped
+        raise AssertionError("nobody stopped the copy")
 
     path = tmp_path / "app.db"
     async with make_app(path) as app:
