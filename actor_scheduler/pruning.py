@@ -29,9 +29,10 @@ class Pruning:
         return [Prune(now_us, PRUNE_MAX)] if self.due_us is not None and self.due_us <= now_us else []
 
     def ended(self, now_us: int) -> None:
-        """Jobs have ended: some day they can be forgotten."""
-        if self._enabled and self.due_us is None:
-            self.due_us = now_us + PRUNE_US
+        """Jobs have ended: some day they can be forgotten, and perhaps before those that ended earlier."""
+        soon_us = now_us + PRUNE_US
+        if self._enabled and (self.due_us is None or self.due_us > soon_us):
+            self.due_us = soon_us
 
     def answered(self, reply: Reply, now_us: int) -> None:
         """Decide on the next look; later, when the store could not take this one."""

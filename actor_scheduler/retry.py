@@ -100,7 +100,9 @@ class Retry:
             case "linear":
                 pause = float(self.base_us) * attempt
             case "exponential":
-                pause = self.base_us * _power(self.factor, attempt - 1)
+                pause = (
+                    self.base_us * _power(self.factor, attempt - 1) if self.base_us else 0.0
+                )  # 0 times inf is no number
         capped = min(pause, float(self.max_delay_us))
         return max(round(capped * (1 + self.jitter * (2 * chance - 1))), RETRY_US_MIN)
 
