@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +50,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Injector:
 
 def rig_on(path: Path) -> Rig:
     """Return the app that every kept file belongs to, at a moment before any of its jobs is due."""
-    rig = Rig(path, shop(), second_release(), create=False, max_running_actions=2)
+    rig = Rig(path, shop(), second_release(), create=False, max_running_actions=2, synchronous="NORMAL")
     rig.app.schema(SCHEMA)
     return rig
 
@@ -241,26 +241,31 @@ async def test_a_newer_file_is_refused_and_not_a_byte_of_it_changes(
 # ------------------------------------------------------------------ a failure, or a death, at every statement
 
 
-def old_or_new(path: Path, version: int, reference: Path) -> bool:
-    """Whether a file has been upgraded; fails when it is anything between."""
-    before = content(copy_of(version, reference))
-    now = content(path)
-    if now.version == version:
-        assert now == before
-        return False
-    assert now.version == VERSION
-    new = content(migrated(reference))
-    assert [entry for entry in now.schema if _is_ours(entry)] == [entry for entry in new.schema if _is_ours(entry)]
-    assert [row["seq"] for row in jobs(path)] == [row["seq"] for row in jobs(reference)]
-    return True
+class Upgrade:
+    """What a file holds before and after its upgrade."""
+
+    def __init__(self, version: int, folder: Path) -> None:
+        reference = copy_of(version, folder / "reference.db")
+        self._before = content(reference)
+        self._after = content(migrated(reference))
+
+    def is_done(self, path: Path) -> bool:
+        """Whether a file has been upgraded; fails when it is anything between."""
+        now = content(path)
+        if now.version == self._before.version:
+            assert now == self._before
+            return False
+        assert now.version == VERSION
+        assert [entry for entry in now.schema if _is_ours(entry)] == [
+            entry for entry in self._after.schema if _is_ours(entry)
+        ]
+        jobs_now, jobs_then = now.rows["_scheduler_jobs"], self._after.rows["_scheduler_jobs"]
+        assert [row[0] for row in jobs_now] == [row[0] for row in jobs_then]
+        return True
 
 
 def _is_ours(entry: tuple[Any, ...]) -> bool:
     return entry[2].decode() in TABLES
-
-
-def _references(folder: Path) -> Iterator[Path]:
-    return (folder / f"reference-{at}.db" for at in range(10_000))
 
 
 @every_upgrade
@@ -272,7 +277,8 @@ async def test_a_start_whose_nth_statement_fails_leaves_the_old_file_or_the_new_
     faults.fail_call_after = carried_out
     seen: Counter[bool] = Counter()
     failed: list[str] = []
-    for number, reference in enumerate(_references(tmp_path), 1):
+    upgrade = Upgrade(version, tmp_path)
+    for number in itertools.count(1):
         path.unlink(missing_ok=True)
         copy_of(version, path)
         faults.calls, faults.fail_call, faults.failed_call = 0, number, None
@@ -288,10 +294,10 @@ async def test_a_start_whose_nth_statement_fails_leaves_the_old_file_or_the_new_
             break
         failed.append(faults.failed_call)
         faults.fail_call = None
-        seen[old_or_new(path, version, reference)] += 1
+        seen[upgrade.is_done(path)] += 1
         async with rig_on(path) as again:
             assert len([job async for job in again.app.scheduler.list()]) == len(jobs(path))
-        assert old_or_new(path, version, reference)
+        assert upgrade.is_done(path)
     for step in STEPS[version:]:
         for statement in step:
             assert statement in failed, "not every statement was made to fail"
@@ -353,9 +359,9 @@ def test_K16_a_process_killed_at_any_statement_leaves_the_old_file_or_the_new_on
     assert done.returncode == 0, done.stderr
     deaths = int(done.stdout) - 1
     assert deaths > sum(len(step) for step in STEPS[version:])
-    references = _references(tmp_path)
-    outcomes = [old_or_new(folder / f"{at}.db", version, next(references)) for at in range(1, deaths + 1)]
+    upgrade = Upgrade(version, tmp_path)
+    outcomes = [upgrade.is_done(folder / f"{at}.db") for at in range(1, deaths + 1)]
     assert outcomes == sorted(outcomes), "once it is committed, it stays"
     assert set(outcomes) == ({False, True} if carried_out else {False})
     for at in range(1, deaths + 1):
-        assert old_or_new(migrated(folder / f"{at}.db"), version, next(references)) is True
+        assert upgrade.is_done(migrated(folder / f"{at}.db"))
