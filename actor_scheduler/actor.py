@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
 from actor_scheduler.clock import Clock, pause
+from actor_scheduler.clock_wait import ClockWait
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.dispatch import Dispatch
 from actor_scheduler.errors import (
@@ -47,8 +48,8 @@ from actor_scheduler.store.base import (
     Store,
     TurnResult,
     Unit,
-    Unknown,
 )
+from actor_scheduler.turn_watch import TurnWatch
 from actor_scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -74,31 +75,32 @@ class Actor:
         on_stuck: Callable[[], object] | None = None,
         prunes: bool = True,
     ) -> None:
+        self._wake = asyncio.Event()
+        self._stirred = asyncio.Event()
         self._store = store
         self._host = host
         self._clock = clock
         self.dispatch = Dispatch(host.routing, slots, window_max)
         self.settings = Settings(host.routing)
         self._pruning = Pruning(enabled=prunes)
-        self.attempts = Attempts(host, clock, ended=self._attempt_ended, freed=self._attempt_freed, stirred=self._stir)
-        self._alarm = Alarm(clock, self._ring)
-        self._preparation = Preparation(store, host, self._ring, self._not_prepared)
+        self.attempts = Attempts(
+            host, clock, ended=self._attempt_ended, freed=self._attempt_freed, stirred=self._stirred.set
+        )
+        self._alarm = Alarm(clock, self._wake.set)
+        self._preparation = Preparation(store, host, self._wake.set, self._not_prepared)
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
         self._unfinished: set[int] = set()  # claims of this process whose completion is not durable yet
         self.watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._stirred = asyncio.Event()
-        self._turn_under_way = False
         self._accepting = False  # commands from outside
         self._dispatching = False  # due jobs
         self._running = False
-        self._stuck_seconds = stuck_seconds
+        self._watch = TurnWatch(stuck_seconds, store.busy_with, self._is_stuck)
+        self._clock_wait = ClockWait(clock)
         self._on_stuck = on_stuck
         self.broken: ActorSchedulerError | None = None  # why nothing is accepted: the store must be reopened first
-        self.stuck: WriterStuck | None = None  # why nothing is accepted: the turn under way does not end
 
     # ------------------------------------------------------------ life
 
@@ -115,8 +117,24 @@ class Actor:
         self._pruning.begin(found, now_us)
         for job, outcome in found.interrupted:
             self._host.attempted(job, outcome, now_us)
-        self._running = self._accepting = self._dispatching = True
+        self._running = self._accepting = True
+        self._clock_wait.begin(found.last_us, self._begin_dispatching)
+        self._begin()
+
+    def _begin(self) -> None:
         self._task = asyncio.create_task(self._run(), name="scheduler actor")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Begin again when the task ended though nobody stopped the app: it was canceled, with all tasks, say."""
+        if self._running:
+            log.critical("the scheduler actor ended (%r); it starts again from the database", task)
+            self.broken = StoreUnavailable("the scheduler's task was ended from outside")
+            self._begin()
+
+    def _begin_dispatching(self) -> None:
+        self._dispatching = self._accepting
+        self._wake.set()
 
     async def stop(self, grace_us: int) -> None:
         """Stop picking, let running actions end within the grace, finish every accepted command, checkpoint, close."""
@@ -152,7 +170,7 @@ class Actor:
         """Whether waiting for the commands would not help: the store takes nothing."""
         if self.broken is not None or self.stuck is not None:
             return True
-        return self._hold.active and not len(self._mailbox) and not self._turn_under_way
+        return self._hold.active and not len(self._mailbox) and not self._watch.under_way
 
     async def _end(self, *, checkpoint: bool) -> None:
         if not self._running:
@@ -160,6 +178,7 @@ class Actor:
         self._running = False
         stuck = self.stuck is not None
         self._alarm.arm(None)
+        self._clock_wait.stop()
         await self._preparation.stop()
         assert self._task is not None
         self._task.cancel()
@@ -220,19 +239,13 @@ class Actor:
     @property
     def quiet(self) -> bool:
         """Whether nothing can happen any more unless time passes or somebody calls."""
-        at_rest = not self._has_work() and not self._turn_under_way and not self._preparation.under_way
+        at_rest = not self._has_work() and not self._watch.under_way and not self._preparation.under_way
         return at_rest and self.attempts.waiting_for_clock
 
     async def stirs(self) -> None:
         """Return when something has happened that may have made the actor quiet."""
         self._stirred.clear()
         await self._stirred.wait()
-
-    def _stir(self) -> None:
-        self._stirred.set()
-
-    def _ring(self) -> None:
-        self._wake.set()
 
     # ------------------------------------------------------------ turns
 
@@ -253,7 +266,7 @@ class Actor:
                 self.broken = StoreUnavailable(f"the scheduler failed: {bug!r}")
 
     def _has_commands(self) -> bool:
-        return bool(len(self._mailbox) or self._mailbox.keeps or self._turn_under_way)
+        return bool(len(self._mailbox) or self._mailbox.keeps or self._watch.under_way)
 
     def _has_work(self) -> bool:
         if self.broken is not None or len(self._mailbox):
@@ -288,19 +301,12 @@ class Actor:
         prune = self._pruning.unit(self._clock.now_us()) if self._dispatching and not self._hold.active else []
         units: list[Unit] = [*(command.unit for command in commands), *due, *prune]
         refills = self.dispatch.refills()
-        self._turn_under_way = True
-        watch = asyncio.get_running_loop().call_later(self._stuck_seconds, self._notice_stuck)
         try:
-            result = await self._store.apply(units, refills)
+            with self._watch.turn(len(units)):
+                result = await self._store.apply(units, refills)
         except BaseException as error:
             self._answer_unknown(commands, error)
             raise
-        finally:
-            self._turn_under_way = False
-            watch.cancel()
-            if self.stuck is not None:
-                log.warning("the writer goes on")
-                self.stuck = None
         self._settle(commands, due, result)
         reach("turn.replied")
         # Let those who were answered go on first: what they send next belongs into the next turn together.
@@ -381,15 +387,9 @@ class Actor:
                 return False
             self._mailbox.keep(command)
             return True
-        if command.reply.done():
-            return False
-        match reply:
-            case Done(value):
-                if isinstance(command.unit, Set):
-                    self.settings.apply(command.unit)
-                command.reply.set_result(value)
-            case Refused(error) | Unknown(error):
-                command.refuse(error)
+        if isinstance(command.unit, Set) and isinstance(reply, Done):
+            self.settings.apply(command.unit)
+        command.answer(reply)
         return False
 
     def _completed(self, unit: Unit, *, stood: bool) -> None:
@@ -410,13 +410,13 @@ class Actor:
             unknown.__cause__ = error
             command.refuse(unknown)
 
-    def _notice_stuck(self) -> None:
-        """Refuse new work while a turn does not end: it can't be stopped from outside without breaking the thread."""
-        self.stuck = WriterStuck(
-            f"the writer has been busy for over {self._stuck_seconds:g} s; nothing is accepted until it goes on",
-        )
-        log.critical("%s. It stands at:\n%s", self.stuck, self._store.busy_with())
-        self._mailbox.refuse_all(self.stuck)
+    @property
+    def stuck(self) -> WriterStuck | None:
+        """Why nothing is accepted: the turn under way does not end."""
+        return self._watch.stuck
+
+    def _is_stuck(self, stuck: WriterStuck) -> None:
+        self._mailbox.refuse_all(stuck)
         self._stirred.set()
         if self._on_stuck is not None:
             self._on_stuck()
@@ -437,11 +437,12 @@ class Actor:
     async def _recover(self) -> None:
         """Reopen the store and rebuild the index; until that works, accept nothing and say why."""
         log.error("the database must be reopened: %s", self.broken)
-        self._stir()
+        self._stirred.set()
+        await self._store.idle()  # a turn whose wait was canceled must not meet the reopening
         await self._preparation.stop()
         wait_us = HOLD_US_MIN
         while not await self._reopen():
-            self._stir()
+            self._stirred.set()
             await pause(self._clock, wait_us)
             wait_us = min(wait_us * 2, HOLD_US_MAX)
         self.broken = None

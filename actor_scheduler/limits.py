@@ -18,6 +18,10 @@ PATH_CHARS_MAX: Final = 128
 AHEAD_US_MAX: Final = 5 * 366 * 86_400 * SECOND_US  # five years, leap days included (Convex's bound)
 EPOCH_SECONDS_MAX: Final = 1e11  # year 5138 in seconds, 3 March 1973 in milliseconds: nothing real lies between
 ALARM_US_MAX: Final = 60 * SECOND_US  # one sleep: a suspended host or a stepped clock is noticed within this
+CLOCK_BEHIND_US: Final = 86_400 * SECOND_US  # a clock this far behind what is on record has not been set yet
+CLOCK_WAIT_US: Final = 60 * SECOND_US  # how long a start waits for such a clock before it dispatches all the same
+SLOW_TURN_US: Final = SECOND_US  # a turn that takes longer is told to the log: a slow disk, or a slow mutation
+WAL_BYTES_WARN: Final = 64 << 20  # a log this large is told to the log: something keeps it from being reset
 CLOSING_US: Final = 1_000  # before an alarm, in passes of the loop: event loops round their waits up to a millisecond
 
 MAILBOX_MAX: Final = 20_000  # commands waiting: ~0.5 s of full-rate work, ~40 MiB of ordinary ones

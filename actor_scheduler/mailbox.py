@@ -15,11 +15,12 @@ from actor_scheduler.errors import (
     bearable,
 )
 from actor_scheduler.limits import MAILBOX_MAX
+from actor_scheduler.store.base import Done
 
 if TYPE_CHECKING:
     import asyncio
 
-    from actor_scheduler.store.base import Unit
+    from actor_scheduler.store.base import Reply, Unit
 
 
 _SHARED: Final = (NotStarted, OutcomeUnknown, StoreUnavailable, WriterStuck)
@@ -33,6 +34,13 @@ class Command:
     def __init__(self, unit: Unit, reply: asyncio.Future[Any] | None) -> None:
         self.unit = unit
         self.reply = reply
+
+    def answer(self, reply: Reply) -> None:
+        """Release what the store has answered, unless whoever asked has gone."""
+        if not isinstance(reply, Done):
+            self.refuse(reply.error)
+        elif self.reply is not None and not self.reply.done():
+            self.reply.set_result(reply.value)
 
     def refuse(self, error: BaseException) -> None:
         """Answer with an error, unless whoever asked has gone."""

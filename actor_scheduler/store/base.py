@@ -313,6 +313,7 @@ class Found:
     queues: Sequence[str] = ()  # in which jobs wait
     settings: Mapping[str, Any] = field(default_factory=dict)  # what operators have set
     starts: Mapping[str, Sequence[int]] = field(default_factory=dict)  # of the last period, by the gate of the rate
+    last_us: int | None = None  # the latest moment the store knows of: the clock can hardly be before it
     prune_us: int | None = None  # when the first ended job can be forgotten
     interrupted: Sequence[tuple[DueJob, Outcome]] = ()  # attempts that the last process left, and what became of them
 
@@ -330,6 +331,10 @@ class Store(Protocol):
 
     async def apply(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
         """Run a turn. Never raises for what a unit did; cancelling the caller never cancels the turn."""
+        ...
+
+    async def idle(self) -> None:
+        """Return once no turn is under way, also one whose caller was canceled."""
         ...
 
     def check_process(self) -> None:

@@ -94,6 +94,7 @@ class Rig:
         """Start the app, and let it come to rest."""
         self.hops.total = 0
         make_db = counted(self._db, self.hops)
+        self.app._prunes = False  # so that what happened can still be looked at after years
         self.app._make_store = partial(SqliteStore, make_db=make_db, nonces=SeededNonces(0))
         await self.app._start()
         await self.rest()

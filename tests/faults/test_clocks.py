@@ -105,6 +105,7 @@ async def test_C2_a_jump_backward_runs_nothing_twice_and_nothing_early(
         rig.clock.step(-back_us)
         if restarts:
             await rig.restart()
+            await rig.pass_time(60 if back_us > YEAR_US else 0)  # given to a clock that is years behind, to be set
         await ring_everything(rig)
         await rig.pass_time(1)
         await rig.app.scheduler.run_now("c:write", {"who": "new"})
@@ -115,6 +116,40 @@ async def test_C2_a_jump_backward_runs_nothing_twice_and_nothing_early(
         await rig.pass_time(10)
         assert {len(at) for at in runs.at_us.values()} == {1}
         assert await rig.app.scheduler.list(state="success").count() == 3
+
+
+@pytest.mark.parametrize("off_us", [-56 * YEAR_US, -2 * 24 * HOUR_US, 80 * YEAR_US])
+async def test_C3_a_clock_that_cannot_be_right_starts_nothing_until_it_is_set(path: Path, off_us: int) -> None:
+    """At a start in 1970, or in 2106, jobs wait for the network to tell the time; calls are served meanwhile."""
+    runs = Runs()
+    async with runs.watch(make(path, runs.ns)) as rig:
+        await rig.app.scheduler.run_after(3_600, "c:act", {"who": "a"})
+        await rig.rest()
+        rig.clock.step(off_us)
+        await rig.restart()
+        if off_us < 0:  # by a clock in 2106 it would be for 2106
+            await rig.app.scheduler.run_now("c:write", {"who": "b"})
+        await ring_everything(rig)
+        await rig.pass_time(30)
+        assert runs.at_us == {}
+        rig.clock.step(-off_us)  # the clock is set
+        await rig.pass_time(1)
+        await rig.pass_time(3_600)
+        assert {who: len(at) for who, at in runs.at_us.items()} == ({"a": 1, "b": 1} if off_us < 0 else {"a": 1})
+
+
+async def test_C3_a_clock_that_stays_wrong_is_believed_after_a_minute(path: Path) -> None:
+    """A wrong clock must not stop the app for ever: the wait is bounded, and the log has said so."""
+    runs = Runs()
+    async with runs.watch(make(path, runs.ns)) as rig:
+        await rig.app.scheduler.run_after(3_600, "c:act", {"who": "a"})
+        await rig.rest()
+        rig.clock.step(80 * YEAR_US)
+        await rig.restart()
+        await rig.pass_time(59)
+        assert runs.at_us == {}
+        await rig.pass_time(2)
+        assert list(runs.at_us) == ["a"]
 
 
 async def test_C5_after_a_suspend_overdue_work_runs_at_the_watchdogs_wake(path: Path) -> None:

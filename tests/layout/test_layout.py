@@ -33,13 +33,13 @@ LAYERS = {
         ("call", "crashpoints", "errors", "ids", "limits", "model", "retry", "store.rows", "times"),
         (),
     ),
-    "rules": Layer(("codec", "gates", "index", "options", "queues", "retention"), ("values",)),
+    "rules": Layer(("codec", "gates", "index", "options", "plausible", "queues", "retention"), ("values",)),
     "ports": Layer(("clock", "failures", "store.base"), ("values", "rules")),
     "sqlite": Layer(("store.sqlite.",), ("values", "rules", "ports")),
     "parts": Layer(
         (
-            "alarm", "attempts", "dispatch", "hold", "mailbox", "preparation", "pruning", "settings", "shield",
-            "watchers",
+            "alarm", "attempts", "clock_wait", "dispatch", "hold", "mailbox", "preparation", "pruning", "settings",
+            "shield", "turn_watch", "watchers",
         ),
         ("values", "rules", "ports"),
     ),

@@ -13,6 +13,7 @@ from actor_scheduler import codec
 from actor_scheduler.clock import monotonic_us
 from actor_scheduler.errors import InvalidArgs, StoreUnavailable
 from actor_scheduler.store.sqlite.fence import Fence, ours
+from actor_scheduler.store.sqlite.lock import last_known
 from actor_scheduler.store.sqlite.schema import check_ours, make_view
 
 if TYPE_CHECKING:
@@ -128,8 +129,10 @@ def prepare_file(path: Path, *, create: bool) -> None:
         msg = f"the folder {path.parent} of the database does not exist"
         raise StoreUnavailable(msg)
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
+        mode = found.st_mode
     except FileNotFoundError:
+        _check_not_lost(path)
         if not create:
             msg = f"{path} does not exist, and the app was told not to create it (create=False)"
             raise StoreUnavailable(msg) from None
@@ -138,11 +141,24 @@ def prepare_file(path: Path, *, create: bool) -> None:
         if not stat.S_ISREG(mode):
             msg = f"{path} is not a regular file"
             raise StoreUnavailable(msg)
+        if found.st_size == 0:
+            _check_not_lost(path)
     if path.stat().st_nlink > 1:
         msg = f"{path} has a second name (a hard link): each name would get a log of its own, and the file would break"
         raise StoreUnavailable(msg)
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
         msg = f"{path} and its folder must be writable: SQLite keeps its -wal and -shm files beside it"
+        raise StoreUnavailable(msg)
+
+
+def _check_not_lost(path: Path) -> None:
+    """Raise StoreUnavailable when there was a database here: starting with an empty one would be silent loss."""
+    known = last_known(path)
+    if known is not None:
+        msg = (
+            f"{path} is gone or empty, but it was started {known.epoch} time(s) before, as {path.name}-lock remembers: "
+            f"restore it, or remove {path.name}-lock too to start with an empty one"
+        )
         raise StoreUnavailable(msg)
 
 

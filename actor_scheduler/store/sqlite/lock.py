@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from actor_scheduler.clock import monotonic_us
 from actor_scheduler.errors import DatabaseLocked, StoreUnavailable
@@ -38,6 +38,13 @@ else:
         return True
 
 
+class Known(NamedTuple):
+    """Which database a lock belongs to, and how often it was started."""
+
+    uuid: str
+    epoch: int
+
+
 class OwnerLock:
     """The lock of one database file. Held from `acquire` to `release`, or to the end of the process."""
 
@@ -46,6 +53,7 @@ class OwnerLock:
         self._path = database.with_name(database.name + "-lock")
         self._fd: int | None = None
         self._pid = 0
+        self.known: Known | None = None  # what the last owner has written down
 
     async def acquire(self, timeout_us: int) -> None:
         """Wait up to `timeout_us` for the lock.
@@ -66,17 +74,27 @@ class OwnerLock:
         except BaseException:
             os.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else os.write(
-            fd, str(os.getpid()).encode()
-        )
         self._fd = fd
         self._pid = os.getpid()
+        self.known = _known(fd)
+        self._write()
         _held.add(str(self._path))
         _live.append(self)
 
+    def remember(self, database: Known) -> None:
+        """Write down which database this is, and how often it was started: what the next start expects to find."""
+        self.known = database
+        self._write()
+
+    def _write(self) -> None:
+        assert self._fd is not None
+        text = f"{self._pid}\n" + (f"{self.known.uuid} {self.known.epoch}\n" if self.known is not None else "")
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, text.encode())
+        os.ftruncate(self._fd, len(text))
+
     def _refusal(self, fd: int, timeout_us: int) -> str:
-        owner = os.read(fd, 32).decode(errors="replace") or "unknown"
+        owner = _lines(fd)[0] or "unknown"
         who = "another App of this process" if str(self._path) in _held else f"another process (pid {owner})"
         return (
             f"{self._database} is owned by {who} and was not released within "
@@ -132,10 +150,34 @@ def holder(database: Path) -> int | None:
     try:
         if str(path) not in _held and _try_lock(fd):
             return None
-        written = os.read(fd, 32)
+        written = _lines(fd)[0]
         return int(written) if written.isdigit() else 0
     finally:
         os.close(fd)
+
+
+def last_known(database: Path) -> Known | None:
+    """Return what the last owner of a database has written down beside it. Nothing is made or changed."""
+    path = database.with_name(database.name + "-lock")
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return None
+    try:
+        return _known(fd)
+    finally:
+        os.close(fd)
+
+
+def _known(fd: int) -> Known | None:
+    uuid, _, epoch = _lines(fd)[1].partition(" ")
+    return Known(uuid, int(epoch)) if uuid and epoch.isdecimal() else None
+
+
+def _lines(fd: int) -> list[str]:
+    """Return the two lines of a lock's file: the owner's process id, and which database it is."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return [*os.read(fd, 256).decode("ascii", "replace").split("\n"), "", ""][:2]
 
 
 _live: Final[list[OwnerLock]] = []

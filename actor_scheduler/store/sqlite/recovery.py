@@ -53,6 +53,12 @@ _QUEUES: Final = ours(
     " SELECT (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' AND queue > name) FROM queues"
     " WHERE name IS NOT NULL) SELECT name FROM queues WHERE name IS NOT NULL"
 )
+# The last start, or the newest job, whichever is later.
+_LAST: Final = ours(
+    "SELECT max(value) FROM (SELECT value FROM main._scheduler_meta WHERE name = 'started_at_us' UNION ALL"
+    " SELECT created_at_us FROM (SELECT created_at_us FROM main._scheduler_jobs ORDER BY seq DESC LIMIT 1))"
+)
+_SET_LAST: Final = ours("INSERT OR REPLACE INTO main._scheduler_meta (name, value) VALUES ('started_at_us', ?)")
 _ROUTED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'routing'")
 _SET_ROUTED: Final = ours("INSERT OR REPLACE INTO main._scheduler_meta (name, value) VALUES ('routing', ?)")
 _WAITING: Final = ours(
@@ -80,10 +86,11 @@ _DIED_WITH_IT: Final = f"it was running each of {DEATHS_MAX} times in a row that
 
 
 class Boot(NamedTuple):
-    """A boot's number, the first free sequence number, and the attempts that were left behind."""
+    """A boot's number, the first free sequence number, the time before it, and the attempts that were left behind."""
 
     number: int
     next_seq: int
+    last_us: int | None
     interrupted: Sequence[tuple[DueJob, Outcome]]
 
 
@@ -101,7 +108,9 @@ def begin_boot(raw: sqlite3.Connection, now_us: int, host: Host) -> Boot:
         _reroute(raw, host.routing)
         next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
         raw.execute(_RESERVE, (next_seq + SEQ_BLOCK,))
-        return Boot(boot, next_seq, interrupted)
+        last_us = raw.execute(_LAST).fetchone()[0]
+        raw.execute(_SET_LAST, (now_us,))
+        return Boot(boot, next_seq, last_us, interrupted)
 
     return _in_transaction(raw, work)
 
@@ -156,9 +165,7 @@ def _is_served(queue: str, routing: Routing) -> bool:
     return base in (MUTATIONS, ACTIONS) or base in routing.passes
 
 
-def found(
-    raw: sqlite3.Connection, routing: Routing, now_us: int, interrupted: Sequence[tuple[DueJob, Outcome]] = ()
-) -> Found:
+def found(raw: sqlite3.Connection, routing: Routing, now_us: int, boot: Boot | None = None) -> Found:
     """Return what the actor needs to know of the file."""
     starts = {
         gate: _starts(raw, gate, limit, now_us) for gate, limit in routing.gates.items() if isinstance(limit, Rate)
@@ -168,7 +175,8 @@ def found(
         settings={name.removeprefix(SETTING): value for name, value in raw.execute(_SETTINGS)},
         starts=starts,
         prune_us=oldest(raw),
-        interrupted=interrupted,
+        last_us=boot.last_us if boot is not None else None,
+        interrupted=boot.interrupted if boot is not None else (),
     )
 
 

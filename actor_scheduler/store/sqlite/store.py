@@ -22,7 +22,7 @@ from actor_scheduler.store.sqlite.connection import Connection, FileIdentity, ad
 from actor_scheduler.store.sqlite.faults import describe
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK, JobWriter
-from actor_scheduler.store.sqlite.lock import OwnerLock
+from actor_scheduler.store.sqlite.lock import Known, OwnerLock
 from actor_scheduler.store.sqlite.readers import ReaderPool
 from actor_scheduler.store.sqlite.recovery import (
     begin_boot,
@@ -155,9 +155,24 @@ class SqliteStore:
                 "the process died while scheduled mutation %d was running (%d of %d)", suspect, deaths, DEATHS_MAX
             )
         self._blame.note(NOBODY)
+        self._remember(raw)
         self._make_runner(boot.next_seq, boot.next_seq + SEQ_BLOCK)
         reach("boot.recovered")
-        return found(raw, self._host.routing, now_us, boot.interrupted)
+        return found(raw, self._host.routing, now_us, boot)
+
+    def _remember(self, raw: sqlite3.Connection) -> None:
+        """Compare the database with what the last start has written down beside it, and write down this one."""
+        uuid = str(raw.execute(ours("SELECT value FROM main._scheduler_meta WHERE name = 'db_uuid'")).fetchone()[0])
+        known = self._lock.known
+        if known is not None and known.uuid != uuid:
+            log.warning("%s is another database than the one that was here at the last start", self.path)
+        elif known is not None and known.epoch >= self.boot:
+            log.warning(
+                "%s is older than at its last start (start %d after start %d): an older copy was put in its place, or "
+                "its -wal file was lost; what was acknowledged since then is not in it",
+                self.path, self.boot, known.epoch,
+            )  # fmt: skip
+        self._lock.remember(Known(uuid, self.boot))
 
     def _check_file(self) -> None:
         self._lock.check_file()
@@ -253,6 +268,11 @@ class SqliteStore:
         runner = self.runner
         # Not a partial: aiosqlite shows what it runs in its debug log, and arguments of jobs do not belong there.
         return await self._db.run(lambda: self._turn(runner, units, refills))
+
+    async def idle(self) -> None:
+        """Return once the writer's thread has done what it was given."""
+        if self._db is not None:
+            await self._db.run(lambda: None)
 
     def _turn(self, runner: TurnRunner, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
         try:
