@@ -50,16 +50,17 @@ from runtime.engine import AuthRequest
 from runtime.functions import Action, Function, Mutation, Namespace, Query, Schedulable
 from runtime.hooks import JobEvent
 from runtime.invoker import Access, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
+from runtime.maintenance import Backup, Report, doctor
 
 __all__ = [
     "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppScheduler",
-    "Args", "AuthRequest", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed", "DatabaseError",
-    "DatabaseLocked", "Delay", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function", "FunctionError",
-    "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidTime", "Invoker", "Job",
-    "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind", "LimitExceeded", "LocalInvoker",
-    "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded",
-    "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Reader", "Result", "Retry", "RetryLater", "Row",
-    "RpcInvoker", "Schedulable", "Scheduler", "SchemaError", "SqlRefused", "State", "StoreFull", "StoreUnavailable",
-    "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost", "UnknownFunction", "Writer", "WriterStuck",
-    "WrongKind",
+    "Args", "AuthRequest", "Backup", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed",
+    "DatabaseError", "DatabaseLocked", "Delay", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function",
+    "FunctionError", "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidTime",
+    "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind", "LimitExceeded",
+    "LocalInvoker", "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable", "NotStarted",
+    "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Reader", "Report",
+    "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable", "Scheduler", "SchemaError", "SqlRefused",
+    "State", "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost",
+    "UnknownFunction", "Writer", "WriterStuck", "WrongKind", "doctor",
 ]  # fmt: skip

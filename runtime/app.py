@@ -20,6 +20,7 @@ from actor_scheduler.options import check_key
 from actor_scheduler.settings import POOL_LIMIT_MAX
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
+from actor_scheduler.store.sqlite.backup import Backup, backup_aside
 from actor_scheduler.times import Delay, delay_us
 from runtime.app_scheduler import AppScheduler
 from runtime.engine import AuthRequest, Engine
@@ -248,6 +249,16 @@ class App(Generic[AuthT]):
         engine = self._started()
         path, named = engine.target(fn, args, kwargs)
         return await engine.call(path, named, _LOCAL, auth, once)
+
+    async def backup(self, target: str | os.PathLike[str], /, *, overwrite: bool = False) -> Backup:
+        """Copy the database, as it stands at one moment during this call, to a file of its own; the app goes on.
+
+        Every call acknowledged before is in the copy, and no mutation by half.  It appears under its name once it is
+        whole, checked and on disk.  Cancelling stops it, and nothing is left.  Raises InvalidArgs for a target that
+        can't be one (it exists, and not `overwrite`), StoreFull when its disk is full, StoreUnavailable.
+        """
+        self._started()
+        return await backup_aside(self._db.resolve(), Path(target), overwrite=overwrite)
 
     @property
     def unready_reason(self) -> str | None:

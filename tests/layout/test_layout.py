@@ -52,7 +52,7 @@ LAYERS = {
 # The runtime, from the bottom up: at run time a module imports only those before it.
 RUNTIME = (
     "invoker", "providers", "waiting", "conversion", "validation", "policy", "functions", "invoke", "registry",
-    "context", "hooks", "engine", "app_scheduler", "app", "testing", "__init__",
+    "context", "hooks", "engine", "app_scheduler", "app", "maintenance", "testing", "__init__",
 )  # fmt: skip
 
 # What pure modules never need: the world outside.
@@ -225,7 +225,7 @@ def test_only_the_app_and_its_tests_choose_the_store() -> None:
         for path in sources("runtime")
         if any(module.startswith("store.sqlite") for module in imported_modules("actor_scheduler", path))
     }
-    assert users == {"runtime/app.py", "runtime/testing.py"}
+    assert users == {"runtime/app.py", "runtime/maintenance.py", "runtime/testing.py"}
 
 
 # ------------------------------------------------------------------ the world outside

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sqlite3
 import sys
 import traceback
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, StoreUnavailable
 from actor_scheduler.ids import NonceSource, SystemNonces
-from actor_scheduler.limits import DEATHS_MAX
+from actor_scheduler.limits import DEATHS_MAX, WAL_BYTES_WARN
 from actor_scheduler.model import Again
 from actor_scheduler.store.base import Found, Host, QueryBody, Refill, Refused, TurnResult, Unit
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
@@ -37,7 +39,6 @@ from actor_scheduler.store.sqlite.thread import Db, ThreadDb
 from actor_scheduler.store.sqlite.turn import TurnRunner
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from actor_scheduler.clock import Clock
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("actor_scheduler")
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL", "EXTRA", "OFF"]
+_TURNS_PER_LOOK: Final = 256  # between two looks at the size of the log
 _READERS: Final = 4  # queries at once; each is one thread, and two cores gain nothing from more
 
 
@@ -76,6 +78,9 @@ class SqliteStore:
         self._lock = OwnerLock(self.path)
         self._blame = BlameFile(self.path)
         self._identity: FileIdentity | None = None
+        self._log_path = f"{self.path}-wal"
+        self._log_is_large = False
+        self._turns = 0
         self._db: Db | None = None
         self._connection: Connection | None = None
         self._writer: JobWriter | None = None
@@ -279,7 +284,18 @@ class SqliteStore:
             self._check_file()
         except ActorSchedulerError as error:
             return _refused(units, error)
+        self._turns += 1
+        if self._turns % _TURNS_PER_LOOK == 0:
+            self._look_at_log()
         return runner.run(units, refills)
+
+    def _look_at_log(self) -> None:
+        """Say once that the log has grown large: a reader that does not end keeps it from being reset."""
+        with contextlib.suppress(OSError):
+            size = os.stat(self._log_path).st_size  # noqa: PTH116 - called among the turns
+            if size >= WAL_BYTES_WARN and not self._log_is_large:
+                log.warning("%s has %d MiB: does a reader, or a backup, not end?", self._log_path, size >> 20)
+            self._log_is_large = size >= WAL_BYTES_WARN
 
     async def query(self, body: QueryBody, limit_us: int | None = None) -> Any:
         """Run a query's body in one read snapshot, beside the writer."""

@@ -1,0 +1,25 @@
+"""Looking after a database file from outside an app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actor_scheduler.clock import SystemClock
+from actor_scheduler.store.sqlite.backup import Backup
+from actor_scheduler.store.sqlite.doctor import Report
+from actor_scheduler.store.sqlite.doctor import doctor as examine
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Backup", "Report", "doctor"]
+
+
+def doctor(db: str | os.PathLike[str], /, *, thorough: bool = False) -> Report:
+    """Examine a database file, in use or not, and return what was found; nothing is made or changed.
+
+    `report.problems` is empty when all is well; `print(report.render())` says it in plain text.  Never raises for
+    anything that stands in the file.  `thorough` also compares every index with its table.
+    """
+    return examine(Path(db), SystemClock().now_us(), thorough=thorough)
