@@ -34,7 +34,9 @@ def engine(folder: Path, *argv: str) -> Outcome:
     """Run the engine in a process of its own, which has the shim."""
     figures = folder / "figures.json"
     command = [sys.executable, "-m", "tests.powerloss", "--json", str(figures), *argv]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=1800
+    )
     assert figures.exists(), done.stdout + done.stderr
     read = json.loads(figures.read_text(encoding="utf-8"))
     return Outcome(done.returncode, done.stdout, read["counts"], {rule for _, rule, _, _ in read["violations"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -50,6 +50,11 @@ def watch(folder: Path, log: Path | None = None) -> None:
 def fail(calls: Calls, nth: int, error: int, *, for_ever: bool = False) -> None:
     """Let the n-th call from now on fail, once or for ever. Starts counting anew."""
     _process().shim_fail(int(calls), ctypes.c_long(nth), error, int(for_ever))
+
+
+def spare(names: Iterable[str]) -> None:
+    """Never fail these files, and don't count their calls."""
+    _process().shim_spare(f" {' '.join(names)} ".encode())
 
 
 def count_anew() -> None:
