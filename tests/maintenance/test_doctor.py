@@ -202,6 +202,34 @@ def test_a_log_without_its_index_is_left_to_the_next_start(path: Path) -> None:
     assert report.ok
 
 
+async def test_D8_D9_a_database_that_is_gone_older_or_another_is_told(path: Path, tmp_path: Path) -> None:
+    """What the last owner has written down beside it is compared with what is there now."""
+    other = tmp_path / "other"
+    other.mkdir()
+    async with current(other / "app.db") as rig:
+        await rig.stop()
+    async with current(path) as rig:
+        await rig.stop()
+    older = path.read_bytes()
+    async with current(path) as rig:
+        await rig.stop()
+    newest = path.read_bytes()
+    assert of(doctor(path, NOW_US), "warning") == []
+    for data, severity, hint in (
+        (older, "warning", "older than at its last start (1 starts, 2 on record)"),
+        ((other / "app.db").read_bytes(), "warning", "another database than the one"),
+        (b"", "error", "the file holds nothing, and app.db-lock remembers a database here, started 2 times"),
+    ):
+        path.write_bytes(data)
+        with only_looked(path):
+            says(doctor(path, NOW_US), severity, hint)
+    path.unlink()
+    says(doctor(path, NOW_US), "error", "the file is gone, and app.db-lock remembers", "started 2 times")
+    path.write_bytes(newest)
+    path.chmod(0o600)
+    assert of(doctor(path, NOW_US), "warning") == []
+
+
 @pytest.mark.parametrize("at", [0, 5, 11, 16, 23, 24, 31])
 def test_D9_a_log_whose_header_is_damaged_is_an_error(at: int, path: Path) -> None:
     """SQLite would go on without it, and without a word: what was committed since the last checkpoint is lost."""
@@ -348,7 +376,7 @@ async def test_what_waits_although_an_app_runs_is_a_warning(path: Path) -> None:
         now_us = rig.clock.now_us()
         run(
             path,
-            f"UPDATE _scheduler_jobs SET fire_at_us = {now_us - 90_000_000}, queue = 'void' WHERE seq % 2",
+            f"UPDATE _scheduler_jobs SET fire_at_us = {now_us - 90_000_000}, queue = 'actions' WHERE seq % 2",
             f"UPDATE _scheduler_jobs SET state = 'in_progress', started_at_us = {now_us}, boot = 77 WHERE NOT seq % 2",
             "INSERT INTO _scheduler_meta VALUES ('set:paused', 'for the \x1b[2J move')",
             "INSERT INTO _scheduler_meta VALUES ('set:pool:mail', 0)",
@@ -356,7 +384,7 @@ async def test_what_waits_although_an_app_runs_is_a_warning(path: Path) -> None:
         report = doctor(path, now_us)
         says(report, "warning", "the longest overdue job is", "1 min 30 s")
         says(report, "warning", "1 actions are in progress for a process that has ended")
-        says(report, "warning", "1 jobs wait in queues that nobody serves: void")
+        says(report, "warning", "1 jobs wait in queues that nobody serves: actions")
         says(report, "warning", "dispatch is paused: for the \\u001b[2J move")
         says(report, "note", "pool mail is paused")
         assert "\x1b" not in report.render()

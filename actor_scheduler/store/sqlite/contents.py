@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.ids import format_id
 from actor_scheduler.limits import SECOND_US
+from actor_scheduler.model import ACTIONS, MUTATIONS
+from actor_scheduler.queues import PARKED, base_of
 from actor_scheduler.store.sqlite.faults import code_of, describe
 from actor_scheduler.store.sqlite.findings import Findings, shown, shown_bytes, shown_span
 from actor_scheduler.store.sqlite.schema import TABLES
+from actor_scheduler.store.sqlite.steering import SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +23,11 @@ _RESTORE: Final = (
 )
 _LATE_US: Final = 60 * SECOND_US  # an overdue job of a running app: longer than any of its own waits
 _DAY_US: Final = 86_400 * SECOND_US
+_POOL_SETTING: Final = f"{SETTING}pool:"
 _STATES: Final = ("pending", "in_progress", "success", "failed", "canceled")
 _FREE_PAGES_SHARE: Final = 0.5
 _FREE_BYTES: Final = 64 << 20  # below this, giving pages back is not worth a stop
-_KNOWN_QUEUES: Final = ("mutation", "action", "pool:", "fn:", "rate:")
-_PARKED: Final = "~"
+_LIMITED: Final = ("pool:", "fn:", "rate:")  # the beginnings of the queues of actions with limits of their own
 
 _BY_STATE: Final = "SELECT state, count(*) FROM main._scheduler_jobs GROUP BY state"
 _OVERDUE: Final = (
@@ -138,10 +141,11 @@ def _record(findings: Findings, raw: sqlite3.Connection) -> None:
     if missing := [name for name in ("db_uuid", "boot_epoch", "seq_reserved") if name not in meta]:
         findings.error(f"the file's own record lacks {', '.join(missing)}", _RESTORE)
     for name, value in sorted((str(name), value) for name, value in meta.items()):
-        if name == "set:paused":
+        if name == f"{SETTING}paused":
             findings.warning(f"dispatch is paused: {shown(value)}", "Nothing starts before scheduler.resume().")
-        elif name.startswith("set:pool:") and value == 0:
-            findings.note(f"pool {shown(name[9:])} is paused: its limit is 0", "scheduler.set_pool lets it go on.")
+        elif name.startswith(_POOL_SETTING) and value == 0:
+            pool = shown(name.removeprefix(_POOL_SETTING))
+            findings.note(f"pool {pool} is paused: its limit is 0", "scheduler.set_pool lets it go on.")
 
 
 # ------------------------------------------------------------------ the jobs
@@ -206,7 +210,10 @@ def _queues(findings: Findings, raw: sqlite3.Connection, *, live: bool) -> None:
     if queues:
         more = f" and {len(queues) - 8} more" if len(queues) > 8 else ""
         findings.fact("waiting in", ", ".join(f"{queue} {count}" for queue, count in queues[:8]) + more)
-    strange = [queue for queue, _ in queues if not queue.removeprefix(_PARKED).startswith(_KNOWN_QUEUES)]
+    bases = {queue: base_of(queue.removeprefix(PARKED)) for queue, _ in queues}
+    strange = [
+        queue for queue, base in bases.items() if base not in (MUTATIONS, ACTIONS) and not base.startswith(_LIMITED)
+    ]
     if strange:
         count = sum(count for queue, count in queues if queue in strange)
         say = findings.warning if live else findings.note

@@ -24,7 +24,7 @@ from actor_scheduler.store.sqlite.connection import SQLITE_MIN, has_wal_reset_bu
 from actor_scheduler.store.sqlite.contents import examine
 from actor_scheduler.store.sqlite.faults import describe
 from actor_scheduler.store.sqlite.findings import Findings, Problem, shown_bytes
-from actor_scheduler.store.sqlite.lock import holder
+from actor_scheduler.store.sqlite.lock import Known, holder, last_known
 from actor_scheduler.store.sqlite.schema import VERSION, check_ours
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ _WAL_HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoi
 _WAL_MAGIC: Final = 0x377F0682  # the last bit says in which byte order the checksums were made
 _WAL_VERSION: Final = 3_007_000
 _U32: Final = (1 << 32) - 1
+_RESTORE_LOST: Final = "Restore it from a backup. To start with an empty one, remove the -lock file too."
+_ON_PURPOSE: Final = (
+    "If somebody restored it on purpose, all is well; else look for the newer one before you start the app."
+)
 _LIMIT_US: Final = 60 * SECOND_US
 _PROGRESS_OPS: Final = 20_000
 _QUERY: Final[dict[Access, str]] = {"closed": "&immutable=1", "left": "&readonly_shm=1", "live": ""}
@@ -110,9 +114,12 @@ def _is_there(findings: Findings, place: Path) -> bool:
     try:
         found = place.stat()
     except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        what = "the file does not exist" if missing else f"the file can't be looked at: {error}"
-        findings.error(what, "Look at the path; an app that starts makes the file, unless create=False.")
+        if not isinstance(error, FileNotFoundError):
+            findings.error(f"the file can't be looked at: {error}", "Look at the path, and at who may use its folders.")
+        elif last_known(place) is not None:
+            findings.error(f"the file is gone, and {_was_here(place)}", _RESTORE_LOST)
+        else:
+            findings.error("the file does not exist", "Look at the path; a start makes the file, unless create=False.")
         return False
     if not stat.S_ISREG(found.st_mode):
         findings.error("this is not a regular file", "Give the path of the database file itself.")
@@ -296,6 +303,9 @@ def _read(findings: Findings, place: Path, access: Access, now_us: int, *, thoro
             for pragma in ("trusted_schema = OFF", "wal_autocheckpoint = 0", "mmap_size = 0"):
                 raw.execute(f"PRAGMA {pragma}").fetchall()
             version = check_ours(raw)
+            if version == 0 and last_known(place) is not None:
+                findings.error(f"the file holds nothing, and {_was_here(place)}", _RESTORE_LOST)
+                return
             if version == 0:
                 findings.error(
                     "the file holds nothing of the scheduler",
@@ -304,12 +314,35 @@ def _read(findings: Findings, place: Path, access: Access, now_us: int, *, thoro
                 return
             _schema_version(findings, version)
             examine(findings, raw, now_us, live=access == "live", thorough=thorough)
+            if access != "live":  # a start that is under way writes one down before the other
+                _compare(findings, last_known(place), raw)
     except SchemaError as error:
         findings.error(str(error), "Give the app the file that belongs to it, or the release that belongs to the file.")
     except (sqlite3.Error, OverflowError, ValueError) as error:
         said = describe(error) if isinstance(error, sqlite3.Error) else str(error)
         findings.error(
             f"the file can't be read: {said}", "Keep it and its log as they are, and restore the last backup."
+        )
+
+
+def _was_here(place: Path) -> str:
+    known = last_known(place)
+    return f"{place.name}-lock remembers a database here{f', started {known.epoch} times' if known else ''}"
+
+
+def _compare(findings: Findings, known: Known | None, raw: sqlite3.Connection) -> None:
+    """Compare the database with what its last owner has written down beside it."""
+    meta = dict(raw.execute("SELECT name, value FROM main._scheduler_meta WHERE name IN ('db_uuid', 'boot_epoch')"))
+    epoch = meta.get("boot_epoch")
+    if known is None or not isinstance(epoch, int):
+        return
+    if meta.get("db_uuid") != known.uuid:
+        findings.warning("this is another database than the one that was here at the last start", _ON_PURPOSE)
+    elif epoch < known.epoch:
+        findings.warning(
+            f"the database is older than at its last start ({epoch} starts, {known.epoch} on record): an older copy "
+            "was put in its place, or its -wal file was lost",
+            _ON_PURPOSE,
         )
 
 
