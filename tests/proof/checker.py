@@ -11,9 +11,11 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from tests.proof.history import TERMINAL, Body, History, JobRow, Trace, seq_of
+from tests.proof.history import INNER, TERMINAL, Body, History, JobRow, Trace, seq_of
 from tests.proof.view import View
 
+PAUSE_US: Final = 2_000_000  # after a first failed attempt; twice as long after each further one
+RATE: Final = (3, 10_000_000)  # starts, and microseconds
 LATE_US_MAX: Final = 60_000_000  # once nothing fails any more
 
 
@@ -29,6 +31,12 @@ class Rule(StrEnum):
     STARTED_TOO_OFTEN = "an action was started more often than it may be"
     ATTEMPTS = "the numbers of a job's attempts do not increase one by one"
     NOT_STARTED = "an action succeeded without having been started"
+    GAVE_UP = "a job failed for good though it may be tried again"
+    PAUSE = "an attempt followed the one before too soon"
+    RESCHEDULED = "a retry changed what a function is told of its job"
+    LANE = "two jobs of one lane ran at once, or one ran between the attempts of another"
+    OVER_LIMIT = "more actions ran at once, or in a while, than may"
+    PAUSED = "something was dispatched while the app was paused"
     TWO_LIVE = "two attempts of one job ran at once"
     EARLY = "something ran before it was due"
     LATE = "something ran late though nothing failed"
@@ -169,31 +177,77 @@ def _mutations(view: View) -> Iterator[Violation]:
             yield Violation(Rule.DOUBLED, row.op, f"{count} effects")
     for op, count in view.effects.items():
         ask = view.asked_by.get(op)
-        body = view.bodies.get(op)
-        again = body is None or (op.endswith("+m") and any(view.retries[row.id] for row in view.rows[op[:-2]]))
-        if count > 1 and (ask is None or ask.idem is None) and not again and len(view.rows[op]) < 2:
+        most = max(view.starts_of_op[op.removesuffix(INNER)], 1) if op.endswith(INNER) else max(len(view.rows[op]), 1)
+        if count > most and (ask is None or ask.idem is None):
             yield Violation(Rule.DOUBLED, op, f"{count} effects")
 
 
 def _actions(view: View) -> Iterator[Violation]:
     for row in view.history.rows:
-        starts = view.starts_of_job[row.id]
         if row.kind != "action":
             continue
-        if len(starts) > 1 + view.retries[row.id]:
-            yield Violation(Rule.STARTED_TOO_OFTEN, row.op, f"{len(starts)} starts")
+        starts, body = view.starts_of_job[row.id], view.bodies.get(row.op)
+        attempts = body.attempts if body is not None else 1
+        if len(starts) > attempts + view.retries[row.id]:
+            yield Violation(Rule.STARTED_TOO_OFTEN, row.op, f"{len(starts)} starts, {attempts} attempts")
         numbers = [trace.attempt for trace in starts]
         if any(later <= before for before, later in pairwise(numbers)):
             yield Violation(Rule.ATTEMPTS, row.op, f"started as {numbers}")
         if numbers and numbers[-1] > row.attempt:
             yield Violation(Rule.ATTEMPTS, row.op, f"started as {numbers}, the row says {row.attempt}")
+        if any((trace.scheduled_at_us, trace.occurrence_id) != (row.scheduled_at_us, row.id) for trace in starts):
+            yield Violation(Rule.RESCHEDULED, row.op, f"told {starts}, the row says {row.scheduled_at_us}")
         if row.state != "success":
             continue
         if not starts:
             yield Violation(Rule.NOT_STARTED, row.op)
-        body = view.bodies.get(row.op)
         if body is not None and body.writes and not view.effects[body.inner.op]:
             yield Violation(Rule.LOST, body.inner.op, "the mutation of an action that succeeded")
+
+
+def _pauses(view: View) -> Iterator[Violation]:
+    """Every attempt is a pause after the one before: at least what the policy says, less its jitter."""
+    if not view.history.steady:
+        return
+    for row in view.history.rows:
+        body = view.bodies.get(row.op)
+        if body is None or body.attempts < 2 or view.retries[row.id]:
+            continue
+        for before, later in pairwise(view.starts_of_job[row.id]):
+            least_us = PAUSE_US * 2 ** (before.attempt - 1) * 9 // 10
+            if later.mono_us - before.mono_us < least_us:
+                yield Violation(
+                    Rule.PAUSE, row.op, f"{later.mono_us - before.mono_us} us after attempt {before.attempt}"
+                )
+
+
+def _lanes(view: View) -> Iterator[Violation]:
+    """A job that is tried again holds its lane: no other one runs between its attempts."""
+    lanes: defaultdict[str, list[str]] = defaultdict(list)
+    for trace in view.history.starts:
+        body = view.bodies.get(trace.op)
+        if body is not None and body.lane is not None and trace.job is not None and not view.retries[trace.job]:
+            runs = lanes[body.lane]
+            if not runs or runs[-1] != trace.job:
+                runs.append(trace.job)
+    for lane, runs in lanes.items():
+        twice = [job for job, times in Counter(runs).items() if times > 1]
+        yield from (Violation(Rule.LANE, lane, f"{job} ran, then another one, then it again") for job in twice)
+
+
+def _rates(view: View) -> Iterator[Violation]:
+    """Of an action with a rate no more start in a while than it says."""
+    if not view.history.prompt:
+        return
+    times = [
+        trace.mono_us
+        for trace in view.history.starts
+        if trace.job is not None and (body := view.bodies.get(trace.op)) is not None and body.place == "rate"
+    ]
+    most, period_us = RATE
+    for first_us, last_us in zip(times, times[most:], strict=False):
+        if last_us - first_us < period_us:
+            yield Violation(Rule.OVER_LIMIT, "rate", f"{most + 1} starts in {last_us - first_us} us")
 
 
 def _early(view: View) -> Iterator[Violation]:
@@ -220,7 +274,10 @@ def _late(view: View) -> Iterator[Violation]:
     if healed_us is None:
         return
     for row in view.history.rows:
-        if row.kind == "mutation" and row.fire_at_us >= healed_us and row.started_at_us is not None:
+        body = view.bodies.get(row.op)
+        if body is None or body.lane is not None or row.kind != "mutation" or row.started_at_us is None:
+            continue
+        if row.fire_at_us >= healed_us:
             late_us = row.started_at_us - row.fire_at_us
             if late_us > LATE_US_MAX:
                 yield Violation(Rule.LATE, row.op, f"by {late_us / 1e6:.3f} s")
@@ -231,49 +288,43 @@ def _in_order(view: View) -> Iterator[Violation]:
     if not view.history.in_order:
         return
     for runs in (view.history.effects, sorted(view.history.starts, key=lambda trace: trace.order)):
-        last: dict[int, tuple[int, str]] = {}
+        last: dict[tuple[int, int], tuple[int, str]] = {}
         for trace in runs:
             row = view.row_by_id.get(trace.job or "")
-            if row is None or trace.op != row.op or view.retries[row.id]:
+            if row is None or trace.op != row.op or trace.attempt > 1:
                 continue
-            before = last.get(row.fire_at_us)
+            body = view.bodies.get(row.op)
+            if body is None or body.lane is not None or body.place:
+                continue  # what waits for others may be passed
+            due = (row.scheduled_at_us, body.priority)
+            before = last.get(due)
             if before is not None and before[0] > row.seq:
                 yield Violation(Rule.ORDER, trace.op, f"ran after {before[1]}, which was accepted later")
-            last[row.fire_at_us] = (row.seq, trace.op)
+            last[due] = (row.seq, trace.op)
 
 
 # ------------------------------------------------------------------ canceling
 
 
 def _canceled(view: View) -> Iterator[Violation]:
+    for job_id, told_at in view.answered_at.items():
+        later = [trace for trace in view.starts_of_job[job_id] if trace.order > told_at]
+        if later and not view.retries[job_id]:
+            yield Violation(Rule.CANCELED_RAN, later[0].op, f"attempt {later[0].attempt} started after the answer")
     for job_id, told_at in view.canceled_at.items():
         row = view.row_by_id.get(job_id)
         if row is None or row.state not in TERMINAL:
             continue
-        later = [trace for trace in view.starts_of_job[job_id] if trace.order > told_at]
-        # A failed job that was retried may be canceled after it ran.
-        ran = len(later) if view.retries[job_id] else view.effects_of_job[job_id] + len(view.starts_of_job[job_id])
+        # It may have run before: an attempt that failed, or one that was stopped.
+        before = row.attempt > 0 or view.retries[job_id]
+        later = [trace for trace in view.starts_of_job[job_id] if trace.order > told_at or not before]
+        ran = len(later) + view.effects_of_job[job_id]
         if ran or row.state != "canceled":
             yield Violation(Rule.CANCELED_RAN, row.op, f"{row.state}, ran {ran} times")
-    may_cancel = _possible_cancels(view)
+    may_cancel = view.asked_to_end
     for row in view.history.rows:
         if row.state == "canceled" and row.id not in may_cancel and (row.key is None or row.key not in may_cancel):
             yield Violation(Rule.CANCELED_BY_NOBODY, row.op)
-
-
-def _possible_cancels(view: View) -> set[str]:
-    """Return the ids and keys that may have been canceled by what was asked and not rolled back."""
-    possible = set()
-    for op, ask in view.asks.items():
-        if ask.do == "cancel" and not view.history.definitely_refused(op):
-            possible.add(ask.target or ask.target_key or "")
-        if ask.key is not None and ask.on_conflict == "replace" and view.rows[op]:
-            possible.add(ask.key)
-    possible.update(body.cancel for op, body in view.bodies.items() if body.cancel is not None and view.effects[op])
-    for op, children in view.children.items():  # what a running job schedules once its end was asked for
-        if any(row.id in possible or row.key in possible for row in view.rows[op]):
-            possible.update(row.id for child in children for row in view.rows[child])
-    return possible
 
 
 def _outcomes(view: View) -> Iterator[Violation]:
@@ -281,20 +332,31 @@ def _outcomes(view: View) -> Iterator[Violation]:
         body = view.bodies.get(row.op)
         if body is None or row.state not in ("success", "failed"):
             continue
-        failed = body.fails >= max(row.attempt, 1)
-        if not _ended_from_outside(view, row) and failed != (row.state == "failed") and not _may_differ(row, body):
-            yield Violation(Rule.UNPLANNED, row.op, f"{row.state} {row.cause or ''} {row.error or ''}")
+        said = f"{row.state} as attempt {row.attempt} {row.cause or ''} {row.error or ''}"
+        if row.state == "success":
+            timed_out = body.timeout_us and body.nap_us > body.timeout_us and view.history.steady
+            if row.attempt <= body.fails or timed_out:
+                yield Violation(Rule.UNPLANNED, row.op, said)
+            continue
+        if not _may_fail(view, row, body):
+            yield Violation(Rule.UNPLANNED, row.op, said)
+        asked_to_end = row.id in view.asked_to_end or row.key in view.asked_to_end
+        if row.attempt < body.attempts and row.cause != "crash_loop" and not asked_to_end:
+            yield Violation(Rule.GAVE_UP, row.op, f"{said} of {body.attempts}")
 
 
-def _ended_from_outside(view: View, row: JobRow) -> bool:
-    if view.history.interrupted and row.cause == "timeout":
-        return True
-    return row.cause == "crash_loop" or (row.kind == "action" and row.cause == "interrupted")
-
-
-def _may_differ(row: JobRow, body: Body) -> bool:
-    """Whether a call of this body may itself have failed: an action's, at a time when the store took nothing."""
-    return row.state == "failed" and row.kind == "action" and bool(body.writes or body.children or body.chain)
+def _may_fail(view: View, row: JobRow, body: Body) -> bool:
+    match row.cause:
+        case "crash_loop":
+            return True
+        case "interrupted":
+            return row.kind == "action"
+        case "timeout":
+            return bool(body.timeout_us) or view.history.interrupted
+        case "error":  # its own, or that of a call it made while the store took nothing
+            calls = row.kind == "action" and bool(body.writes or body.children or body.chain)
+            return row.attempt <= body.fails or calls
+    return False
 
 
 # ------------------------------------------------------------------ transactions
@@ -390,6 +452,6 @@ def _file(view: View) -> Iterator[Violation]:
 
 
 _RULES = (
-    _acknowledged, _refused, _unexpected, _found, _states, _finished, _times, _mutations, _actions, _early, _late,
+    _acknowledged, _refused, _unexpected, _found, _states, _finished, _times, _mutations, _actions, _pauses, _lanes, _rates, _early, _late,
     _in_order, _canceled, _outcomes, _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file,
 )  # fmt: skip

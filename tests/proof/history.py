@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Do: TypeAlias = Literal["schedule", "many", "live", "act", "cancel", "get", "retry", "count"]
+Do: TypeAlias = Literal["schedule", "many", "live", "act", "cancel", "get", "retry", "count", "pause", "resume", "pool"]
+Place: TypeAlias = Literal["", "pool", "single", "rate"]
 Kind: TypeAlias = Literal["mutation", "action"]
 Verdict: TypeAlias = Literal["ack", "refused", "unknown", "error"]
 
@@ -26,6 +27,9 @@ class Body:
     mutation that it runs, that fails, and whose failure it catches; `cancel` is a job it cancels; an action with
     `writes` runs a mutation, and naps for `nap_us`.  A light one does nothing but leave its trace, and schedule the
     next link of its chain: link n of `op` is called `op.n`, and the last one is number 0.
+
+    The rest is how it is scheduled: tried up to `attempts` times, each for at most `timeout_us` (0: as long as it
+    likes), in a lane, with a priority; `place` says which of the actions it is, each with limits of its own.
     """
 
     op: str
@@ -40,6 +44,11 @@ class Body:
     light: bool = False
     chain: int = 0
     every_us: int = 0
+    attempts: int = 1
+    timeout_us: int = 0
+    lane: str | None = None
+    priority: int = 0
+    place: Place = ""
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Body:
@@ -68,6 +77,8 @@ class Ask:
     idem: str | None = None
     target: str | None = None  # a job's id, of cancel, get and retry
     target_key: str | None = None  # of cancel
+    running: bool = False  # of cancel: stop it, too, if it runs
+    limit: int | None = None  # of pool
 
 
 _PLAIN = Body("")
@@ -140,6 +151,9 @@ class Trace(NamedTuple):
     attempt: int = 1
     order: int = 0
     turn: int = 0
+    mono_us: int = 0  # virtual time that no step touches
+    scheduled_at_us: int = 0  # as the function was told
+    occurrence_id: str = ""  # the same
 
 
 class Finding(NamedTuple):
@@ -164,6 +178,8 @@ class History:
     file_errors: Sequence[str] = ()
     interrupted: bool = False  # whether statements were interrupted: a mutation may have failed for that
     in_order: bool = False  # whether the engine runs what is ready in the order in which it became so
+    steady: bool = False  # whether no clock was stepped, and every alarm rang in time
+    prompt: bool = False  # whether, besides, no call to the database took time
     healed_us: int | None = None  # from this moment of the wall clock on, nothing failed and no clock was stepped
 
     def acks(self, op: str) -> list[Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Final
 
 from tests.proof.history import Ask, Body, History, JobRow, Trace
+
+_SOME_DAY: Final = 1 << 60
 
 
 class View:
@@ -36,6 +39,14 @@ class View:
         self.retries = Counter(
             ask.target for op, ask in self.asks.items() if ask.do == "retry" and not history.definitely_refused(op)
         )
+        self.asked_to_end = self._asked_to_end()
+        # When whoever canceled it by its id had the answer: from then on no attempt of it starts.
+        self.answered_at: dict[str, int] = {}
+        for op, ask in self.asks.items():
+            if ask.do == "cancel" and ask.target is not None:
+                for answer in history.answers.get(op, ()):
+                    if answer.verdict == "ack":
+                        self.answered_at[ask.target] = min(answer.order, self.answered_at.get(ask.target, answer.order))
         self.canceled_at: dict[str, int] = {}  # id: when somebody was told that it will never start
         for job_id, order in self._canceled():
             self.canceled_at[job_id] = min(order, self.canceled_at.get(job_id, order))
@@ -61,13 +72,27 @@ class View:
             if left:
                 self.children[f"{body.op}.{left}"] = [f"{body.op}.{left - 1}"]
 
+    def _asked_to_end(self) -> set[str]:
+        """Return the ids and keys of what may have been canceled by what was asked and not rolled back."""
+        possible = set()
+        for op, ask in self.asks.items():
+            if ask.do == "cancel" and not self.history.definitely_refused(op):
+                possible.add(ask.target or ask.target_key or "")
+            if ask.key is not None and ask.on_conflict == "replace" and self.rows[op]:
+                possible.add(ask.key)
+        possible.update(body.cancel for op, body in self.bodies.items() if body.cancel is not None and self.effects[op])
+        for op, children in self.children.items():  # what a running job schedules once its end was asked for
+            if any(row.id in possible or row.key in possible for row in self.rows[op]):
+                possible.update(row.id for child in children for row in self.rows[child])
+        return possible
+
     def _canceled(self) -> Iterator[tuple[str, int]]:
         """Yield the ids whose cancellation somebody was told of, and when."""
         for op, ask in self.asks.items():
             for answer in self.history.answers.get(op, ()):
                 if answer.verdict != "ack":
                     continue
-                if ask.do == "cancel" and answer.value is True:
+                if ask.do == "cancel" and answer.value is True and not ask.running:
                     if ask.target is not None:
                         yield ask.target, answer.order
                     # A key that is canceled by name is used by one job only.
@@ -79,7 +104,7 @@ class View:
         for row in self.history.rows:
             body = self.bodies.get(row.op)
             if row.canceled and row.state == "success" and body is not None and body.cancel is not None:
-                yield body.cancel, 0
+                yield body.cancel, _SOME_DAY  # when it was, only the file knows
 
     def acked_ids(self) -> Iterator[tuple[Ask, str, str]]:
         """Yield every acknowledged id, with the call and the op of the body it stands for."""

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.proof.history import Ask, plain
-from tests.simulation.functions import act, call_of, calls_of, count, work
+from tests.simulation.functions import act, call_of, calls_of, count, options_of, work
 from tests.simulation.loop import SECOND_US
 from tests.simulation.workload import Workload
 
@@ -87,6 +87,7 @@ class Clients:
                     options |= {"key": ask.key, "on_conflict": ask.on_conflict}
                 [body] = ask.bodies
                 call = call_of(body)
+                options |= options_of(body)
                 return await scheduler.run_after(body.delay_us / 1_000_000, call.path, call.args, **options)
             case "many":
                 return await scheduler.run_many(calls_of(ask.bodies))
@@ -96,7 +97,7 @@ class Clients:
             case "act":
                 return await app.call(act, body=plain(ask.bodies[0]))
             case "cancel" if ask.target is not None:
-                return await scheduler.cancel(ask.target)
+                return await scheduler.cancel(ask.target, running=ask.running)
             case "cancel":
                 return await scheduler.cancel(key=ask.target_key or "")
             case "retry":
@@ -104,5 +105,16 @@ class Clients:
             case "get":
                 job = await scheduler.get(ask.target or "")
                 return job.state if job is not None else None
+            case "pause":
+                await scheduler.pause("to see whether anything starts")
+                self._world.paused_at_us = self._world.clock.now_us()
+                return True
+            case "resume":
+                self._world.paused_at_us = None
+                await scheduler.resume()
+                return True
+            case "pool":
+                await scheduler.set_pool("pool", ask.limit)
+                return True
             case "count":
                 return await app.call(count)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actor_scheduler.store.sqlite.fence import Mode
 from tests.faults.injector import BUSY, FSYNC, FULL, IOERR, error
 from tests.simulation.loop import SECOND_US, Crash
+from tests.simulation.options import SPELLS
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,7 +51,7 @@ class Faults:
         self._calls_left, self._dies_after = calls_left, after
         now_us = self.mono_us()
         for spell in self._options.spells:
-            if self._rng.random() < 0.5:
+            if self._rng.random() < SPELLS[spell]:
                 until_us = now_us + self._rng.randrange(_SPELL_US)
                 if spell == "spell: disk full":
                     self._full_until_us = until_us

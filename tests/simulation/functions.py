@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, QueryCtx
+from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, QueryCtx, Retry
+from tests.proof.checker import PAUSE_US
 from tests.proof.history import Body, plain
 
 if TYPE_CHECKING:
+    from tests.simulation.options import Options
     from tests.simulation.world import World
 
 sim: Namespace[Any] = Namespace("sim")
+rated: Namespace[Any] = Namespace("rated")  # apart: a rate has a price at every start
 
 # No primary key on `op`: an effect applied twice must show as two rows. The deferred reference is for the commit.
 SCHEMA: Final = """
@@ -24,16 +27,19 @@ CREATE TABLE effects (
 """
 _INSERT: Final = "INSERT INTO effects (op, job, kind, at_us, attempt, turn) VALUES (?, ?, ?, ?, ?, ?)"
 
+POOL: Final = 2
+
+
 world: World = None  # type: ignore[assignment]  # the one that is being simulated; given by it
 
 
-def make_app(db: str, *, auth: bool, slots: int) -> App[Any]:
+def make_app(db: str, options: Options) -> App[Any]:
     """Make an app on this file; with `auth` due mutations are prepared on the loop."""
-    if auth:
-        app: App[Any] = App(db, namespaces=[sim], auth=_nobody, max_running_actions=slots, synchronous="OFF")
-    else:
-        app = App(db, namespaces=[sim], max_running_actions=slots, synchronous="OFF")
+    namespaces = [sim, rated] if options.rated else [sim]
+    given: Any = {"namespaces": namespaces, "max_running_actions": options.slots, "synchronous": "OFF"}
+    app: App[Any] = App(db, auth=_nobody, **given) if options.auth else App(db, **given)
     app.schema(SCHEMA)
+    app.pool("pool", POOL)
     return app
 
 
@@ -46,12 +52,26 @@ def call_of(body: Body) -> Call[Any]:
     if body.light:
         link = tick if body.kind == "mutation" else beat
         return link.bind(op=body.op, left=body.chain, every_us=body.every_us)
-    return (work if body.kind == "mutation" else act).bind(body=plain(body))
+    return (work if body.kind == "mutation" else _ACTIONS[body.place]).bind(body=plain(body))
+
+
+def options_of(body: Body) -> dict[str, Any]:
+    """Return the options with which a body is scheduled."""
+    options: dict[str, Any] = {}
+    if body.attempts > 1:
+        options["retry"] = Retry(body.attempts, base=PAUSE_US / 1_000_000)
+    if body.timeout_us:
+        options["timeout"] = body.timeout_us / 1_000_000
+    if body.lane is not None:
+        options["lane"] = body.lane
+    if body.priority:
+        options["priority"] = body.priority
+    return options
 
 
 def calls_of(bodies: Iterable[Body]) -> list[Call[Any]]:
     """Return calls that run these bodies, each at its moment."""
-    return [call_of(body).after(body.delay_us / 1_000_000) for body in bodies]
+    return [call_of(body).after(body.delay_us / 1_000_000, **options_of(body)) for body in bodies]
 
 
 def _trace(op: str, ctx: Any) -> tuple[Any, ...]:
@@ -66,8 +86,11 @@ async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
     """Leave one effect row; schedule, nest and cancel as told; raise at the end if told to."""
     told = Body.of(body)
     trace = _trace(told.op, ctx)
+    world.note_mutation(told, ctx.invoker)
     await ctx.db.execute(_INSERT, trace)
-    ids = [await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child)) for child in told.children[:1]]
+    ids = []
+    for child in told.children[:1]:
+        ids.append(await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child), **options_of(child)))
     ids.extend(await ctx.scheduler.run_many(calls_of(told.children[1:])))
     if told.nested is not None:
         try:
@@ -81,20 +104,48 @@ async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
     return {"ran": world.runs, "canceled": canceled}
 
 
-@sim.action
-async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+async def _act(ctx: ActionCtx, told: Body) -> int:
     """Record the start outside the database; then write, schedule, nap and fail as told."""
-    told = Body.of(body)
-    with world.running(told.op, getattr(ctx.invoker, "job_id", None), getattr(ctx.invoker, "attempt", 1)) as attempt:
+    with world.running(told.op, ctx.invoker, told) as attempt:
         if told.writes:
             await ctx.run_mutation(work, body=plain(told.inner))
         for child in told.children:
-            await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child))
+            await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child), **options_of(child))
         if told.nap_us:
             await ctx.sleep(told.nap_us / 1_000_000)
         if attempt <= told.fails:
             raise FunctionError("PLANNED", "this action was told to fail")
     return 1
+
+
+@sim.action
+async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Do what it is told; bounded by the app's slots alone."""
+    return await _act(ctx, Body.of(body))
+
+
+@sim.action(pool="pool")
+async def act_pool(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Do what it is told; bounded by its pool."""
+    return await _act(ctx, Body.of(body))
+
+
+@sim.action(concurrency=1)
+async def act_single(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Do what it is told; one at a time."""
+    return await _act(ctx, Body.of(body))
+
+
+@rated.action(rate="3/10s")
+async def act_rate(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Do what it is told; so many in a while."""
+    return await _act(ctx, Body.of(body))
+
+
+_ACTIONS: Final = {"": act, "pool": act_pool, "single": act_single, "rate": act_rate}
+
+
+_LIGHT: Final = Body("", light=True)
 
 
 @sim.mutation
@@ -108,7 +159,7 @@ async def tick(ctx: MutationCtx, *, op: str, left: int, every_us: int) -> None:
 @sim.action
 async def beat(ctx: ActionCtx, *, op: str, left: int, every_us: int) -> None:
     """Record the start, and schedule the next link of the chain."""
-    with world.running(f"{op}.{left}", getattr(ctx.invoker, "job_id", None), getattr(ctx.invoker, "attempt", 1)):
+    with world.running(f"{op}.{left}", ctx.invoker, _LIGHT):
         if left:
             await ctx.scheduler.run_after(every_us / 1_000_000, beat.bind(op=op, left=left - 1, every_us=every_us))
 

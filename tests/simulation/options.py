@@ -23,12 +23,12 @@ STORE_FAULTS: Final = {
     "interrupted": (0.002, 0.02),  # the same, as an interrupt does it
     "I/O error": (0.001, 0.01),
     "reading fails": (0.005, 0.05),
-    "opening fails": (0.02, 0.3),
+    "opening fails": (0.02, 0.15),
     "delay": (0.02, 0.3),  # of a hop to the database
     "late answer": (0.02, 0.3),  # of a hop that has done its work
 }
 CRASHES: Final = ("before a call", "after a call", "at a point", "between passes")
-SPELLS: Final = {"spell: disk full": 0.5, "spell: file can't be opened": 0.3}  # rates: per life
+SPELLS: Final = {"spell: disk full": 0.5, "spell: file can't be opened": 0.2}  # rates: per life
 _HEAVY: Final = 0.08  # of the seeds of a heavy campaign have thousands of jobs
 STEPS: Final = ("step forward", "step back", "suspend")
 
@@ -46,6 +46,9 @@ class Options:
     slots: int
     auth: bool  # due mutations are prepared on the loop
     spread: str  # how far apart things are
+    rated: bool  # some actions have a rate
+    laned: float  # share of jobs that are in a lane
+    ranked: float  # share of jobs with a priority
     bulk: int  # light jobs of the first life
     bulk_at_last: int  # light jobs of the last one, for the number of fires
     slow_us: int  # real work of the store takes up to this long between two looks at its budget
@@ -76,6 +79,9 @@ def draw(seed: int, *, heavy: bool = False) -> Options:
         slots=rng.choice((1, 2, 5, 100)),
         auth=rng.random() < 0.25,
         spread=rng.choice(("none", "seconds", "hours", "months", "years")),
+        rated=rng.random() < 0.25,
+        laned=rng.choice((0.0, 0.0, 0.1, 0.6)),
+        ranked=rng.choice((0.0, 0.0, 0.3)),
         bulk=rng.choice((0, 0, 20, 80)),
         bulk_at_last=rng.choice((0, 40)),
         slow_us=rng.choice((0, 0, 0, 3_000, 20_000)),

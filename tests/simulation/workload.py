@@ -20,11 +20,13 @@ _SPREADS: Final = {
     "months": (0, SECOND_US, _DAY_US, 30 * _DAY_US, 100 * _DAY_US),
     "years": (0, SECOND_US, _DAY_US, 300 * _DAY_US, 1_500 * _DAY_US),
 }
+_LANES: Final = ("left", "right")
 _SHARED_KEYS: Final = ("a", "b")
 _FAIL: Final = 0.2
 _MIX: Final = {
     "schedule": 24, "once": 12, "shared_key": 9, "many": 8, "live": 14, "live_once": 8, "live_action": 3, "cancel": 14,
     "key_then_cancel": 6, "get": 6, "retry": 4, "count": 2,
+    "pause": 1, "pool": 1,
 }  # fmt: skip
 
 
@@ -37,6 +39,8 @@ class Workload:
         self._number = 0
         self._targets = targets  # ids that may be canceled or looked up; whoever learns of one adds it
         self._delays = _SPREADS[options.spread]
+        self._places = ("", "", "pool", "single", *(("rate", "rate") if options.rated else ()))
+        self._laned, self._ranked = options.laned, options.ranked
 
     def next(self) -> list[Ask]:
         """Return the next call, or a few that belong together, to be sent one after the other."""
@@ -84,6 +88,11 @@ class Workload:
             op,
             kind=kind,
             fails=self._fails(),
+            attempts=rng.choice((1, 1, 2, 4)),
+            timeout_us=rng.choice((0, 0, 0, 20 * SECOND_US)) if kind == "action" else 0,
+            lane=rng.choice(_LANES) if rng.random() < self._laned else None,
+            priority=rng.choice((-5, 5)) if rng.random() < self._ranked else 0,
+            place=rng.choice(self._places) if kind == "action" else "",
             delay_us=self._delay_us(),
             children=children,
             nested=self._nested(op) if deep and kind == "mutation" and rng.random() < 0.15 else None,
@@ -93,7 +102,7 @@ class Workload:
         )
 
     def _fails(self) -> int:
-        return ALWAYS if self._rng.random() < _FAIL else 0
+        return self._rng.choice((1, 2, ALWAYS)) if self._rng.random() < 2 * _FAIL else 0
 
     def _nested(self, op: str) -> Body:
         return Body(f"{op}/n", fails=ALWAYS, children=(self._body(f"{op}/n/0", deep=False),))
@@ -139,7 +148,11 @@ class Workload:
 
     def _cancel(self, op: str) -> list[Ask]:
         target = self._target()
-        return [Ask(op, "cancel", target=target)] if target is not None else self._schedule(op)
+        return (
+            [Ask(op, "cancel", target=target, running=self._rng.random() < 0.5)]
+            if target is not None
+            else self._schedule(op)
+        )
 
     def _key_then_cancel(self, op: str) -> list[Ask]:
         key = f"key-{op}"
@@ -152,6 +165,12 @@ class Workload:
     def _retry(self, op: str) -> list[Ask]:
         target = self._target()
         return [Ask(op, "retry", target=target)] if target is not None else self._schedule(op)
+
+    def _pause(self, op: str) -> list[Ask]:
+        return [Ask(op, "pause"), *self._schedule(f"{op}p"), *self._get(f"{op}g"), Ask(f"{op}r", "resume")]
+
+    def _pool(self, op: str) -> list[Ask]:
+        return [Ask(op, "pool", limit=self._rng.choice((0, 1, None)))]
 
     def _count(self, op: str) -> list[Ask]:
         return [Ask(op, "count")]

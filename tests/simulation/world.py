@@ -23,11 +23,12 @@ from actor_scheduler.errors import ActorSchedulerError
 from actor_scheduler.ids import format_id
 from actor_scheduler.testing.nonces import SeededNonces
 from runtime import App, FunctionError, OutcomeUnknown, PartiallyScheduled
-from tests.proof.history import Answer, Ask, Finding, History, JobRow, Sent, Trace
+from tests.proof.history import Answer, Ask, Body, Finding, History, JobRow, Sent, Trace
 from tests.simulation import functions
 from tests.simulation.clients import Clients
 from tests.simulation.clock import SimClock
 from tests.simulation.database import Faults, SimConnection, SimDb
+from tests.simulation.functions import POOL
 from tests.simulation.loop import SECOND_US, Crash, Idle, SimLoop
 from tests.simulation.observed import WatchedStore, check_index
 from tests.simulation.options import Options
@@ -38,7 +39,7 @@ _ONCE: Final = ("boot.", "shutdown.")
 _DOWN_US: Final = (0, 1_000, 3 * SECOND_US, 3_600 * SECOND_US, 40 * 86_400 * SECOND_US)
 _SETTLE_US: Final = 120 * SECOND_US
 _PATIENCE: Final = 4  # of settling rounds in which nothing ended
-_INDEX_LOOKS_MAX: Final = 25  # of one seed
+_INDEX_LOOKS_MAX: Final = 15  # of one seed
 _JOBS: Final = (
     "SELECT seq, nonce, kind, state, args, scheduled_at_us, fire_at_us, started_at_us, completed_at_us, attempt,"
     " cause, error, key, idempotency_key, result FROM _scheduler_jobs"
@@ -55,7 +56,11 @@ class World:
         self.sometimes: Counter[str] = Counter()
         self.crashed_at: Counter[str] = Counter()
         self.boots = 0
-        self.history = History(in_order=options.order == "fifo" and not options.rates and not options.spells)
+        troubled = bool(options.rates or options.spells)
+        steady = not (options.steps or options.late)
+        self.history = History(
+            in_order=options.order == "fifo" and not troubled, steady=steady, prompt=steady and not troubled
+        )
         self.events: list[tuple[Any, ...]] = []
         self.faults = Faults(options, self.fired)
         self.faults.die = self.die
@@ -73,8 +78,12 @@ class World:
         self.turns = 0
         self.units: list[Any] = []  # of the turn under way
         self._nonces = SeededNonces(options.seed)
-        self._live: set[str] = set()  # ids of the jobs whose action runs right now
+        self._live: dict[str, int] = {}  # of the jobs whose action runs right now: which attempt it is
+        self._live_lanes: dict[str, str] = {}
+        self._live_places: dict[str, str] = {}
+        self.paused_at_us: int | None = None  # since when nothing may be dispatched
         self._in_body = False
+        self._retrying = False  # a failed attempt is being written, and another follows
         self._claims = ""  # how far the claims of the turn under way are: "written", "committed"
         self._die_at: tuple[str, int] | None = None
         self._passes_left: int | None = None
@@ -96,20 +105,55 @@ class World:
             self._work_us += self.rng.randrange(self.options.slow_us)
         return self.loop.mono_us + self._work_us
 
+    def note_mutation(self, told: Body, invoker: Any) -> None:
+        """Note that a mutation's body begins."""
+        job: str | None = getattr(invoker, "job_id", None)
+        if job is None:
+            return
+        if told.lane is not None and told.lane in self._live_lanes.values():
+            self._find("LANE", told.op, f"runs while another job of lane {told.lane} does")
+        self._check_paused(told.op, invoker)
+
     @contextlib.contextmanager
-    def running(self, op: str, job: str | None, attempt: int) -> Iterator[int]:
+    def running(self, op: str, invoker: Any, told: Body) -> Iterator[int]:
         """Note a run of an action from its start to its end."""
+        job: str | None = getattr(invoker, "job_id", None)
+        attempt: int = getattr(invoker, "attempt", 1)
         order = self.record("start", op, job, attempt)
-        self.history.starts.append(Trace(op, job, self.clock.high_us(), attempt, order, self.turns))
+        said = (getattr(invoker, "scheduled_at_us", 0), getattr(invoker, "occurrence_id", ""))
+        trace = Trace(op, job, self.clock.high_us(), attempt, order, self.turns, self.loop.mono_us, *said)
+        self.history.starts.append(trace)
         if job is not None:
-            if job in self._live:
-                self.history.findings.append(Finding("TWO_LIVE", op, f"attempt {attempt} while another one runs"))
-            self._live.add(job)
+            self._begin_run(op, job, invoker, told)
         try:
             yield attempt
         finally:
-            self._live.discard(job or "")
+            for live in (self._live, self._live_lanes, self._live_places):
+                live.pop(job or "", None)
             self.record("end", op, job, attempt)
+
+    def _begin_run(self, op: str, job: str, invoker: Any, told: Body) -> None:
+        if job in self._live:
+            self._find("TWO_LIVE", op, f"attempt {invoker.attempt} while another one runs")
+        if told.lane is not None and told.lane in self._live_lanes.values():
+            self._find("LANE", op, f"runs while another job of lane {told.lane} does")
+        self._live[job] = invoker.attempt
+        self._live_places[job] = told.place
+        if told.lane is not None:
+            self._live_lanes[job] = told.lane
+        places = Counter(self._live_places.values())
+        most = {"pool": POOL, "single": 1}.get(told.place, self.options.slots)
+        if places[told.place] > most or places.total() > self.options.slots:
+            self._find("OVER_LIMIT", op, f"{dict(places)} run at once, of {self.options.slots} slots")
+        self._check_paused(op, invoker)
+
+    def _check_paused(self, op: str, invoker: Any) -> None:
+        """What is dispatched after somebody was told that the app pauses breaks that promise."""
+        if self.paused_at_us is not None and self.history.steady and invoker.dispatched_at_us > self.paused_at_us:
+            self._find("PAUSED", op, f"dispatched {invoker.dispatched_at_us - self.paused_at_us} us into the pause")
+
+    def _find(self, rule: str, subject: str, detail: str) -> None:
+        self.history.findings.append(Finding(rule, subject, detail))
 
     def reached(self, point: str) -> None:
         """Follow the app from point to point; kill it at the planned one."""
@@ -119,6 +163,10 @@ class World:
             self._in_body = True
         elif point in ("mutation.body_done", "mutation.failed_rolled_back"):
             self._in_body = False
+        elif point == "retry.before":
+            self._retrying = True
+        elif point == "turn.replied":
+            self._retrying = False
         elif point == "claim.written":
             self._claims = "written"
         elif point == "turn.committed" and self._claims:
@@ -151,6 +199,8 @@ class World:
         self.record("crash", kind)
         if self._claims == "committed":
             self.sometimes["a crash between a claim's commit and its start"] += 1
+        if any(attempt > 1 for attempt in self._live.values()) or self._retrying:
+            self.sometimes["a retry interrupted by a crash"] += 1
         self.loop.crashed = True
         for connection in self.connections:
             connection.die()
@@ -172,8 +222,9 @@ class World:
         if self.store is not None:
             self.store.release_as_kernel()
         self.app._engine = None
-        self._live.clear()
-        self._in_body, self._claims, self.units = False, "", []
+        for live in (self._live, self._live_lanes, self._live_places):
+            live.clear()
+        self._in_body, self._claims, self._retrying, self.units = False, "", False, []
         self._die_at = self._passes_left = None
         self._mono_us = self.loop.mono_us
 
@@ -197,7 +248,7 @@ class World:
         self.faults.heal()
         self._begin_life(self.options.lives)
         self.clock.heal()
-        self._index_looks += 20
+        self._index_looks += 8
         try:
             self.loop.live(self._last_life())
         except Idle:
@@ -212,7 +263,7 @@ class World:
         self.loop.before_pass = self._before_pass
         self.clock.attach(self.loop)
         self.store = None
-        self.app = functions.make_app(str(self.path), auth=self.options.auth, slots=self.options.slots)
+        self.app = functions.make_app(str(self.path), self.options)
         self.app._clock = self.clock
         self.app._nonces = self._nonces
         self.app._window_max = self.options.window_max
@@ -277,6 +328,9 @@ class World:
         if not await self._start():
             self.history.findings.append(Finding("HANGS", "the last life", "the app does not start though all is well"))
             return
+        self.paused_at_us = None
+        await self.app.scheduler.resume()
+        await self.app.scheduler.set_pool("pool", None)
         self.history.healed_us = self.clock.now_us()
         await self.clients.live_on()
         await self._settle()
