@@ -60,7 +60,8 @@ class Slots:
 class RateGate:
     """At most `rate.starts` starts in any span of `rate.period_us`.
 
-    Invariant: `_starts` holds, in order, every start of the last period, and no other.
+    Invariant: `_starts` holds, in order, every start of the last period, and no other.  A clock that was set back makes
+    starts that are yet to come: each counts as one of now, so that a step back never lets more through.
     """
 
     def __init__(self, rate: Rate, starts: Iterable[int] = ()) -> None:
@@ -72,13 +73,14 @@ class RateGate:
         starts, began_us = self._starts, now_us - self._rate.period_us
         while starts and starts[0] <= began_us:
             starts.popleft()
-        while starts and starts[-1] > now_us:  # the clock was set back: what it says now is all there is
-            starts.pop()
+        if starts and starts[-1] > now_us:
+            self._starts = starts = deque(min(start, now_us) for start in starts)
         return self._rate.starts - len(starts)
 
     def opens_at_us(self) -> int | None:
-        """Return when the oldest start is a period ago."""
-        return self._starts[0] + self._rate.period_us if self._starts else None
+        """Return when the start that is in the way is a period ago."""
+        in_the_way = len(self._starts) - self._rate.starts
+        return self._starts[in_the_way] + self._rate.period_us if in_the_way >= 0 else None
 
     def started(self, now_us: int) -> None:
         """Remember a start."""
