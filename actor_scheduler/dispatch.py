@@ -22,7 +22,8 @@ _DUE_MIN: Final = 16  # due entries offered to a turn, however slow the one befo
 class Dispatch:
     """Chooses which due jobs go into the next turn.
 
-    Invariant: an entry is in the index, or in the turn under way, or being prepared, or not in the store's queues.
+    Invariant: an entry of the store's queues is in the index, or `_out`: taken, and in the turn under way or being
+    prepared; never both.
     """
 
     def __init__(self, routing: Routing, slots: int, window_max: int) -> None:
@@ -33,6 +34,8 @@ class Dispatch:
         self._due_max = TURN_DUE_MAX
         self.index = JobIndex(entries_max=window_max)
         self.gates = Gates(routing, slots, {})
+        self._out: set[Entry] = set()
+        self._unsure: set[str] = set()  # queues in which one of these left and came back in the turn being settled
 
     def begin(self, found: Found) -> None:
         """Start from what stands in the store, with nothing running."""
@@ -42,6 +45,7 @@ class Dispatch:
     def rebuild(self, found: Found) -> None:
         """Read the index from the store again; what runs goes on, and its gates with it."""
         self.index = JobIndex(entries_max=self._window_max)
+        self._out.clear()
         for queue in (MUTATIONS, ACTIONS, *found.queues):
             self.index.window(queue)
 
@@ -54,6 +58,7 @@ class Dispatch:
     def take(self, now_us: int) -> list[RunDue]:
         """Remove and return what the next turn is to start, in order."""
         due = self.index.take_due(now_us, self._due_max, self.gates.room(now_us))
+        self._out.update(entry for _, entry in due)
         return [RunDue(queue, entry) for queue, entry in due]
 
     def refills(self) -> list[Refill]:
@@ -63,26 +68,43 @@ class Dispatch:
     # ------------------------------------------------------------ what was done
 
     def apply(self, result: TurnResult) -> None:
-        """Follow what a turn committed."""
-        by_queue: dict[str, list[Entry]] = {}
-        for queue, entry in result.effects.pending:
-            by_queue.setdefault(queue, []).append(entry)
-        for queue, entries in by_queue.items():
-            self.index.window(queue).add_many(entries)
+        """Follow what a turn committed: first what is gone, then what is pending."""
         for queue, entry in result.effects.gone:
             self.index.window(queue).discard(entry)
+        by_queue: dict[str, list[Entry]] = {}
+        out = self._out
+        for queue, entry in result.effects.pending:
+            if entry in out:
+                self._unsure.add(queue)
+            else:
+                by_queue.setdefault(queue, []).append(entry)
+        for queue, entries in by_queue.items():
+            self.index.window(queue).add_many(entries)
         for refill, entries, complete in result.refills:
-            self.index.window(refill.queue).refill(refill.after, entries, complete=complete)
+            window = self.index.window(refill.queue)
+            window.refill(refill.after, entries, complete=complete)
+            for entry in out.intersection(entries) if out else ():
+                window.discard(entry)
 
     def put_back(self, due: Iterable[RunDue], gone: Iterable[tuple[str, Entry]] = ()) -> None:
         """Return entries that were not begun, but for those that are gone meanwhile."""
         lost = {entry for _, entry in gone}
         for unit in due:
+            self._out.discard(unit.entry)
             if unit.entry not in lost:
                 self.index.window(unit.queue).add(unit.entry)
 
     def learn(self, offered: int, begun: int) -> None:
-        """Offer what a turn had time for, and up to twice that while it is enough."""
+        """Know how many of those taken a turn began; offer what it had time for, up to twice that while it is enough.
+
+        Where one of them left its queue and came back in that turn, the store is asked again: it may have been begun
+        before, between, or after.
+        """
+        unsure, self._unsure = self._unsure, set()
         if offered:
+            self._out.clear()
+            self.index.begun(begun)
+            for queue in unsure:
+                self.index.forget(queue)
             enough = begun == offered
             self._due_max = min(max(begun * 2 if enough else begun, _DUE_MIN), TURN_DUE_MAX)

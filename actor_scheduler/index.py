@@ -8,6 +8,7 @@ those evicted between would be lost until a restart.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from sortedcontainers import SortedList
@@ -17,7 +18,7 @@ from actor_scheduler.model import Entry
 from actor_scheduler.queues import priority_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from actor_scheduler.gates import Gates, Room
 
@@ -116,6 +117,36 @@ class Window:
         assert all(entry <= self.horizon for entry in self._entries[-1:]), "an entry beyond the horizon"
 
 
+class _Line:
+    """Queues in order of their first due entry, without those that have none, or no room, any more.
+
+    Room only shrinks while one round picks, so whoever drops out stays out: looking costs O(1), all in all.
+    """
+
+    def __init__(self, windows: Mapping[str, Window], room: Room) -> None:
+        self._windows = windows
+        self._room = room
+        self._heap: list[tuple[Entry, str]] = []
+
+    def add(self, entry: Entry, queue: str) -> None:
+        """Let a queue stand in line with its first entry. O(log n)."""
+        heappush(self._heap, (entry, queue))
+
+    def first(self) -> tuple[Entry, str] | None:
+        """Return the earliest entry and its queue."""
+        heap = self._heap
+        while heap:
+            entry, queue = heap[0]
+            if self._windows[queue].first() == entry and self._room.of(queue, 1) > 0:
+                return heap[0]
+            heappop(heap)
+        return None
+
+    def second(self, end: Entry) -> Entry:
+        """Return an entry up to which the first queue may be taken from without overtaking; `end` at most."""
+        return min((entry for entry, _ in self._heap[1:3]), default=end)
+
+
 class JobIndex:
     """The windows of all queues: what is due, in which order, and the earliest moment at which anything will be.
 
@@ -127,6 +158,7 @@ class JobIndex:
         self._entries_max = entries_max
         self._windows: dict[str, Window] = {}
         self._picks = 0  # since the last one that went to the longest overdue
+        self._before: list[int] = []  # the same, before each of the entries taken last
 
     def window(self, queue: str) -> Window:
         """Return the window of a queue, an empty one when the queue is new."""
@@ -134,6 +166,11 @@ class JobIndex:
         if window is None:
             window = self._windows[queue] = Window(entries_max=self._entries_max, priority=priority_of(queue))
         return window
+
+    def forget(self, queue: str) -> None:
+        """Let the window of a queue be read from the store again."""
+        self._windows.pop(queue, None)
+        self.window(queue)
 
     def queues(self) -> Iterable[str]:
         """Return the names of the queues seen so far."""
@@ -150,32 +187,59 @@ class JobIndex:
         """
         end = Entry(now_us, 1 << 63)
         taken: list[tuple[str, Entry]] = []
+        everybody = _Line(self._windows, room)
+        lines: dict[int, _Line] = {}
+        for queue, window in self._windows.items():
+            if (first := window.first()) is not None and first <= end:
+                lines.setdefault(window.priority, _Line(self._windows, room)).add(first, queue)
+                everybody.add(first, queue)
+        levels = sorted(lines)
+        self._before = []
         while (left := count_max - len(taken)) > 0:
-            due = [
-                (first, queue, window)
-                for queue, window in self._windows.items()
-                if (first := window.first()) is not None and first <= end and room.of(queue, 1) > 0
-            ]
-            if not due:
+            before = self._picks
+            picked = self._next(levels, lines, everybody, end)
+            if picked is None:
                 break
-            queue, last, count = self._next(due, end)
-            picked = self._windows[queue].take(last, min(left, room.of(queue, count)))
-            room.spend(queue, len(picked))
-            taken.extend((queue, entry) for entry in picked)
+            queue, last, count = picked
+            window = self._windows[queue]
+            entries = window.take(last, min(left, room.of(queue, count)))
+            room.spend(queue, len(entries))
+            taken.extend((queue, entry) for entry in entries)
+            if (first := window.first()) is not None and first <= end:
+                lines[window.priority].add(first, queue)
+                everybody.add(first, queue)
+            self._before.extend([before] * len(entries))
         return taken
 
-    def _next(self, due: list[tuple[Entry, str, Window]], end: Entry) -> tuple[str, Entry, int]:
-        """Return the queue to take from, up to which entry, and how many at most."""
-        due.sort()
-        highest = max(window.priority for _, _, window in due)
-        rivals = [candidate for candidate in due if candidate[2].priority == highest]
-        if len(rivals) == len(due):  # one priority: in order of fire time
-            return due[0][1], due[1][0] if len(due) > 1 else end, 1 << 30
+    def _next(
+        self, levels: list[int], lines: dict[int, _Line], everybody: _Line, end: Entry
+    ) -> tuple[str, Entry, int] | None:
+        """Return the queue to take from, up to which entry, and how many at most; None when nothing may start."""
+        while levels and lines[levels[-1]].first() is None:
+            levels.pop()
+        while len(levels) > 1 and lines[levels[-2]].first() is None:
+            del levels[-2]
+        if not levels:
+            return None
+        highest = lines[levels[-1]]
+        chosen = highest.first()
+        if len(levels) == 1:  # one priority: in order of fire time
+            assert chosen is not None
+            return chosen[1], highest.second(end), 1 << 30
         self._picks += 1
         if self._picks >= FAIR_PICK:
             self._picks = 0
-            return due[0][1], end, 1
-        return rivals[0][1], end, 1
+            chosen = everybody.first()
+        assert chosen is not None
+        return chosen[1], end, 1
+
+    def begun(self, count: int) -> None:
+        """Know that only the first `count` of what was taken last were begun: the others were not picked, after all.
+
+        Else a fair pick that a turn had no time for would be lost, and every one after it, too.
+        """
+        if count < len(self._before):
+            self._picks = self._before[count]
 
     def earliest_us(self, now_us: int, gates: Gates) -> int | None:
         """Return when the next start is due or possible, whichever is later; None when time alone brings none."""

@@ -68,13 +68,15 @@ def stop(result: TurnResult, rest: Sequence[Sequence[Unit]], error: Exception) -
 def merge(into: Effects, effects: Effects) -> None:
     """Add what one committed batch changed to what the turn has changed.
 
-    Who reads the whole takes in what is pending, then takes out what is gone.  So a job that went and is back, such as
-    the head of a lane, is not gone.
+    Who reads the whole takes out what is gone, then takes in what is pending.  So what went after it was pending is not
+    pending; what went and is back in a later batch, such as the head of a lane, is both.
     """
-    if into.gone and effects.pending:
-        back = set(effects.pending)
-        into.gone = [gone for gone in into.gone if gone not in back]
-    into.pending.extend(effects.pending)
+    pending = effects.pending
+    if effects.gone:
+        gone = set(effects.gone)
+        pending = [waiting for waiting in pending if waiting not in gone]
+        into.pending = [waiting for waiting in into.pending if waiting not in gone]
+    into.pending.extend(pending)
     into.gone.extend(effects.gone)
     into.ended.extend(effects.ended)
     into.stopping.extend(effects.stopping)
