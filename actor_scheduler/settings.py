@@ -40,12 +40,12 @@ class Settings:
         self.limits = {
             name: limit
             for name, limit in found.settings.items()
-            if name in self._routing.gates and type(limit) is int and 0 <= limit <= POOL_LIMIT_MAX
+            if name in self._pools() and type(limit) is int and 0 <= limit <= POOL_LIMIT_MAX
         }
         self._gates = gates
         gates.paused = self.paused is not None
-        for name, limit in self.limits.items():
-            gates.set_limit(name, limit)
+        for name in self._pools():  # also those that nobody has set: it may have been otherwise until now
+            gates.set_limit(name, self.limits.get(name, self._declared(name)))
 
     def apply(self, unit: Set) -> None:
         """Let a setting hold that is durable now."""
@@ -54,7 +54,7 @@ class Settings:
         if name == PAUSED:
             self.paused = str(value) if value is not None else None
             self._gates.paused = self.paused is not None
-        elif name in self._routing.gates:
+        elif name in self._pools():
             limit = self._declared(name) if value is None else int(value)
             if value is None:
                 self.limits.pop(name, None)
@@ -67,13 +67,12 @@ class Settings:
         assert self._gates is not None
         return [
             PoolInfo(name.removeprefix(POOL), self.limits.get(name, self._declared(name)), self._gates.used(name))
-            for name in sorted(self._routing.gates)
-            if name.startswith(POOL)
+            for name in sorted(self._pools())
         ]
 
     def pool(self, name: str, limit: Any) -> Set:
         """Return the change of a pool's limit; None for the declared one. Raises InvalidArgs."""
-        if POOL + str(name) not in self._routing.gates:
+        if POOL + str(name) not in self._pools():
             known = ", ".join(pool.name for pool in self.pools()) or "none"
             msg = f"there is no pool called {name!r:.80}; declared are: {known}"
             raise InvalidArgs(msg)
@@ -81,6 +80,9 @@ class Settings:
             msg = f"a pool's limit is a whole number from 0 (paused) to {POOL_LIMIT_MAX}, not {limit!r:.40}"
             raise InvalidArgs(msg)
         return Set(POOL + name, limit)
+
+    def _pools(self) -> set[str]:
+        return {name for name in self._routing.gates if name.startswith(POOL)}
 
     def _declared(self, name: str) -> int:
         limit = self._routing.gates[name]
