@@ -92,7 +92,7 @@ async def test_C1_a_jump_forward_starts_what_fell_due_once_and_in_order(path: Pa
 
 @pytest.mark.parametrize("back_us", [1, SECOND_US, HOUR_US, 5 * YEAR_US])
 @pytest.mark.parametrize("restarts", [False, True])
-async def test_C2_a_jump_backward_runs_nothing_twice_and_nothing_early(
+async def test_C2_C10_a_jump_backward_runs_nothing_twice_and_nothing_early(
     path: Path, back_us: int, restarts: bool
 ) -> None:
     """What ran stays run; what is pending waits for its own time by the new clock, also over a restart."""
@@ -166,7 +166,7 @@ async def test_C5_after_a_suspend_overdue_work_runs_at_the_watchdogs_wake(path: 
         assert runs.at_us == {"a": [woke_us]}
 
 
-async def test_C5_the_real_alarm_never_sleeps_longer_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_C4_C5_the_real_alarm_never_sleeps_longer_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is asked of the system clock, its timer rings within 60 s, and never in the past."""
     asked: list[float] = []
     loop = asyncio.get_running_loop()

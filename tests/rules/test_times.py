@@ -157,7 +157,7 @@ def test_what_is_no_instant_is_refused_with_the_reason(when: object, hint: str) 
     value=st.one_of(st.integers(min_value=-(10**300), max_value=10**300), st.floats(), st.timedeltas(), st.booleans()),
     now_us=st.integers(min_value=0, max_value=1 << 52),
 )
-def test_any_number_is_a_span_and_an_instant_in_range_or_refused(value: timedelta | float, now_us: int) -> None:
+def test_C11_any_number_is_a_span_and_an_instant_in_range_or_refused(value: timedelta | float, now_us: int) -> None:
     """Nothing but InvalidTime leaves the rules, and what they accept lies within five years."""
     try:
         assert 0 <= delay_us(value) <= AHEAD_US_MAX

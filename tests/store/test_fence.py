@@ -162,7 +162,7 @@ async def test_writing_is_for_mutations_only(sql: str, bench: Bench, db: Path) -
 
 
 @pytest.mark.parametrize("sql", NEVER)
-async def test_what_nobody_may_do_is_refused_and_changes_nothing(sql: str, bench: Bench, db: Path) -> None:
+async def test_H10_what_nobody_may_do_is_refused_and_changes_nothing(sql: str, bench: Bench, db: Path) -> None:
     """In a query or a mutation, run or fetched, alone or many, it fails, and the mutation can go on without it."""
     before = content(db)
     with pytest.raises(DatabaseError):

@@ -66,7 +66,7 @@ async def test_the_mode_of_a_file_that_is_there_is_left_alone(open_bench: Any, d
     assert stat.S_IMODE(db.stat().st_mode) == 0o640
 
 
-async def test_create_false_refuses_a_missing_file_and_makes_nothing(open_bench: Any, db: Path) -> None:
+async def test_D8_create_false_refuses_a_missing_file_and_makes_nothing(open_bench: Any, db: Path) -> None:
     """With create=False a missing file is an error that says so; a file that is there is opened."""
     with pytest.raises(StoreUnavailable, match=r"does not exist.*create=False"):
         await start(open_bench, create=False)
@@ -105,7 +105,7 @@ async def test_what_can_t_be_a_database_is_refused_in_one_sentence(what: str, op
 
 
 @pytest.mark.parametrize("which", ["file", "folder"])
-async def test_a_file_that_can_t_be_written_is_refused(
+async def test_D7_a_file_that_can_t_be_written_is_refused(
     which: str, open_bench: Any, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read-only file or folder is refused at once: SQLite could open it, and fail at the first job."""
@@ -138,7 +138,7 @@ async def test_a_file_that_can_t_be_written_is_refused(
         (("CREATE TABLE _SCHEDULED_things (x)",), "not the scheduler's"),
     ],
 )
-async def test_the_file_of_another_program_or_release_is_refused(
+async def test_D10_the_file_of_another_program_or_release_is_refused(
     sql: Any, hint: str, open_bench: Any, db: Path
 ) -> None:
     """A newer release's file, another program's, and one with tables of our names are named as what they are."""
@@ -163,7 +163,7 @@ async def test_a_file_with_an_app_s_own_tables_is_adopted(open_bench: Any, db: P
         assert [row["x"] for row in rows] == [1]
 
 
-async def test_each_database_has_an_identity_of_its_own_and_counts_its_boots(
+async def test_D9_each_database_has_an_identity_of_its_own_and_counts_its_boots(
     open_bench: Any, db: Path, tmp_path: Path
 ) -> None:
     """The uuid stays over restarts and differs between files; every start is a new boot."""
@@ -190,7 +190,7 @@ async def test_a_refused_file_is_untouched(open_bench: Any, db: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "replaced by a copy"])
-async def test_a_file_that_is_not_the_one_that_was_opened_stops_the_store(how: str, open_bench: Any, db: Path) -> None:
+async def test_D11_a_file_that_is_not_the_one_that_was_opened_stops_the_store(how: str, open_bench: Any, db: Path) -> None:
     """The next turn is definitely not done, says why, and the store stays broken until the file is back."""
     async with open_bench() as bench:
         await bench.insert(mutation())

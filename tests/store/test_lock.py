@@ -87,7 +87,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return event
 
 
-async def test_a_second_process_is_refused_with_the_owner_s_pid(spawn: Any, db: Path) -> None:
+async def test_M1_a_second_process_is_refused_with_the_owner_s_pid(spawn: Any, db: Path) -> None:
     """It gets DatabaseLocked within its lock_timeout, with the pid and the way out."""
     owner = await spawn(OWNER, db)
     assert await owner.says() == owner.pid
@@ -180,7 +180,7 @@ async def test_a_side_file_without_a_pid_is_no_obstacle(db: Path) -> None:
 # ------------------------------------------------------------------ forks
 
 
-async def test_a_forked_child_is_refused_and_leaves_the_parent_alone(spawn: Any, db: Path) -> None:
+async def test_H6_M4_a_forked_child_is_refused_and_leaves_the_parent_alone(spawn: Any, db: Path) -> None:
     """The child's calls are definitely not done; its end does not take the parent's lock away."""
     parent = await spawn(FORKING, db, "ends")
     who, (error, text), called = await parent.says()
