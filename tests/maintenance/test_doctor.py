@@ -255,6 +255,26 @@ def test_the_log_of_a_running_app_that_was_removed_is_an_error(path: Path) -> No
         assert not report.ok
 
 
+def test_a_half_written_file_is_not_called_damaged(path: Path) -> None:
+    """Another program's journal rolls it back; until then its pages may be half of one moment and half of another."""
+    copy_of(1, path)
+    path.with_name("app.db-journal").write_bytes(b"x" * 100)
+    with only_looked(path):
+        report = doctor(path, NOW_US)
+    says(report, "warning", "app.db-journal is there")
+    says(report, "warning", "was not examined")
+    assert report.ok
+
+
+def test_through_a_symbolic_link_the_same_is_told(path: Path) -> None:
+    """The side files stand beside what the link leads to."""
+    link = path.with_name("link.db")
+    with owned(path) as child:
+        link.symlink_to(path)
+        assert doctor(link, NOW_US).owner == child.pid
+        assert doctor(link, NOW_US).path == path
+
+
 def test_a_large_log_a_stale_journal_and_a_suspect_are_told(path: Path) -> None:
     """D14 and K15, from the files beside the database."""
     copy_of(1, path)
@@ -391,6 +411,42 @@ async def test_what_waits_although_an_app_runs_is_a_warning(path: Path) -> None:
         run(path, "DELETE FROM _scheduler_jobs", "DELETE FROM _scheduler_meta WHERE name LIKE 'set:%'")
 
 
+def test_what_the_file_itself_contradicts_is_an_error(path: Path) -> None:
+    """A state that does not exist, and a record without the numbers a start needs."""
+    run(
+        copy_of(1, path),
+        "UPDATE _scheduler_jobs SET state = 'asleep' WHERE state = 'canceled'",
+        "DELETE FROM _scheduler_meta WHERE name = 'boot_epoch'",
+    )
+    report = doctor(path, NOW_US)
+    says(report, "error", "2 jobs are in a state that does not exist: asleep")
+    says(report, "error", "the file's own record lacks boot_epoch")
+    assert report.jobs["canceled"] == 0
+
+
+def test_of_several_that_run_the_oldest_is_named_and_who_waits_in_a_lane_is_not_late(path: Path) -> None:
+    """A parked job waits for the one before it, not for the app."""
+    older, newer = LEFT_US - DAY_US // 4, LEFT_US
+    run(
+        copy_of(1, path),
+        f"UPDATE _scheduler_jobs SET started_at_us = {newer} WHERE state = 'in_progress'",
+        f"UPDATE _scheduler_jobs SET started_at_us = {older} WHERE seq = (SELECT max(seq) FROM _scheduler_jobs"
+        " WHERE state = 'in_progress')",
+        "UPDATE _scheduler_jobs SET queue = '~' || queue WHERE state = 'pending'",
+    )
+    report = doctor(path, NOW_US)
+    says(report, "note", "the longest running action is", "for 18 h")
+    assert not any("overdue" in what for what in of(report, "note"))
+    assert not any("nobody serves" in what for what in of(report, "note"))
+
+
+def test_a_file_in_use_that_is_in_no_log_mode_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only somebody else can have changed it."""
+    run(copy_of(1, path), "PRAGMA journal_mode = DELETE")
+    monkeypatch.setattr(module, "holder", lambda _: os.getpid())
+    says(doctor(path, NOW_US), "error", "in journal mode delete while an app uses it")
+
+
 def test_rows_without_their_parents_are_told(path: Path) -> None:
     """Only a program that writes past the app leaves them."""
     run(
@@ -472,6 +528,9 @@ def test_a_network_file_system_a_full_disk_and_an_old_sqlite_are_told(
     report = doctor(path, NOW_US)
     says(report, "warning", "on a nfs4 file system")
     says(report, "warning", "only 1.0 MiB of disk are free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 1 << 40, 1 << 15))
+    monkeypatch.setattr(module, "FREE_WARN_BYTES", 1 << 10)
+    says(doctor(path, NOW_US), "note", "a backup would not fit")
     monkeypatch.setattr(module, "SQLITE_MIN", (4, 0, 0))
     says(doctor(path, NOW_US), "error", "is too old")
     monkeypatch.setattr(connection, "_file_system", lambda _: "ext4")
