@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from runtime import ActorSchedulerError, App, FunctionError, OutcomeUnknown, PartiallyScheduled
-from tests.crash.functions import call_of, calls_of, work
+from tests.crash.functions import call_of, calls_of, options_of, work
 from tests.crash.history import Answer, Ask, plain
 
 _WAIT_SECONDS = 0.05
@@ -38,10 +38,12 @@ async def _call(app: App[Any], ask: Ask) -> Any:
     scheduler = app.scheduler
     match ask.do:
         case "schedule":
-            options: dict[str, Any] = {"idempotency_key": ask.idem} if ask.idem is not None else {}
+            [body] = ask.bodies
+            options: dict[str, Any] = {**options_of(body)}
+            if ask.idem is not None:
+                options["idempotency_key"] = ask.idem
             if ask.key is not None:
                 options |= {"key": ask.key, "on_conflict": ask.on_conflict}
-            [body] = ask.bodies
             call = call_of(body)
             if body.delay_us == 0:
                 return await scheduler.run_now(call.path, call.args, **options)
@@ -52,9 +54,9 @@ async def _call(app: App[Any], ask: Ask) -> Any:
             caller = app if ask.idem is None else app.idempotent(ask.idem)
             return await caller.call(work, body=plain(ask.bodies[0]))
         case "cancel" if ask.target is not None:
-            return await scheduler.cancel(ask.target)
+            return await scheduler.cancel(ask.target, running=ask.running)
         case "cancel":
-            return await scheduler.cancel(key=ask.target_key)
+            return await scheduler.cancel(key=ask.target_key or "", running=ask.running)
         case "wait":
             return (await scheduler.wait(ask.target or "", timeout=_WAIT_SECONDS)).state
         case "get":

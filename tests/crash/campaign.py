@@ -29,10 +29,16 @@ _ONCE: Final = ("boot.", "shutdown.")
 _BOOT: Final = tuple(sorted(point for point in POINTS if point.startswith("boot.")))
 _LINES: Final = 90  # a random kill comes after the first to ninetieth line of a child
 _FINISH_SECONDS: Final = 20.0
+_SLOTS: Final = 100  # for actions; every fourth series has one
 
 _JOBS: Final = (
     "SELECT seq, nonce, path, kind, state, args, scheduled_at_us, started_at_us, cause, error, key,"
-    " idempotency_key, result FROM _scheduler_jobs"
+    " idempotency_key, result, attempt, created_at_us, completed_at_us, lane FROM _scheduler_jobs"
+)
+
+_ATTEMPTS: Final = (
+    "SELECT job_seq, nonce, tried.attempt, ended_at_us FROM _scheduler_attempts AS tried"
+    " JOIN _scheduler_jobs ON job_seq = seq"
 )
 
 
@@ -142,7 +148,10 @@ def first_plan(folder: Path, seed: int) -> Plan:
     """Return what all lives of a series have in common."""
     workers, calls = ((4, 10), (12, 4))[seed // 2 % 2]  # few or many calls share a turn
     db, starts = str(folder / "crash.db"), str(folder / "starts")
-    return Plan(db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=workers, calls=calls)
+    slots = 1 if seed % 4 == 3 else _SLOTS
+    return Plan(
+        db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=workers, calls=calls, slots=slots, rich=True
+    )
 
 
 def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Plan | None = None) -> Report:
@@ -162,7 +171,7 @@ def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Pl
         if kill.point is not None and not ended.killed and kill.tries < _TRIES:
             waiting.append(replace(kill, after=max(kill.after // 3, 1), tries=kill.tries + 1))
         life += 1
-    finish = replace(last or first, life=life)
+    finish = replace(last or first, life=life, slots=_SLOTS)
     if finish.finish_within_s is None:
         finish = replace(finish, finish_within_s=_FINISH_SECONDS)
     _note(report, first.seed, life, None, nursery.live(finish.save(folder / "plan.json")))
@@ -220,13 +229,17 @@ def read_out(history: History, db: Path, starts: Path) -> None:
             *(f"foreign key: {row}" for row in file.execute("PRAGMA foreign_key_check")),
         ]
         history.rows = [_row(values) for values in file.execute(_JOBS)]
+        history.failed_us = {
+            (format_id(seq, nonce), attempt): at_us for seq, nonce, attempt, at_us in file.execute(_ATTEMPTS)
+        }
         history.effects = [Trace(*values) for values in file.execute("SELECT op, job, at_us FROM effects")]
     lines = starts.read_text(encoding="utf-8").split("\n")[:-1] if starts.exists() else []
-    history.starts = [Trace(op, job, int(at_us)) for op, job, at_us in (line.split(" ") for line in lines)]
+    started = (line.split(" ") for line in lines)
+    history.starts = [Trace(op, job, int(at_us), int(attempt)) for op, job, at_us, attempt in started]
 
 
 def _row(values: Sequence[object]) -> JobRow:
-    seq, nonce, _, kind, state, args, scheduled_at_us, started_at_us, cause, error, key, idem, result = values
+    seq, nonce, _, kind, state, args, scheduled_at_us, started_at_us, cause, error, key, idem, result, *more = values
     body = codec.decode(args)["body"]  # type: ignore[arg-type]
     gave = codec.decode(result) if isinstance(result, bytes) else None
     canceled = isinstance(gave, dict) and bool(gave.get("canceled"))
@@ -241,8 +254,9 @@ def _row(values: Sequence[object]) -> JobRow:
         error,
         key,
         idem,
-        canceled,  # type: ignore[arg-type]
-    )
+        canceled,
+        *more,
+    )  # type: ignore[arg-type]
 
 
 def _count(report: Report, history: History) -> None:
@@ -255,7 +269,8 @@ def _count(report: Report, history: History) -> None:
             counts[f"answers: {answer.verdict}"] += 1
             counts["ids of rolled-back jobs"] += len(answer.leaked)
             if do == "cancel" and answer.verdict == "ack":
-                counts[f"cancel: {answer.value}"] += 1
+                running = " of what runs" if history.asks[op][0][0].running else ""
+                counts[f"cancel{running}: {answer.value}"] += 1
             if answer.verdict == "refused":
                 counts[f"refused: {answer.value}"] += 1
     counts["calls never answered"] += sum(
@@ -270,4 +285,11 @@ def _count(report: Report, history: History) -> None:
     counts["effects"] += len(history.effects)
     counts["action starts"] += len(history.starts)
     for row in history.rows:
-        counts[f"jobs: {row.state}{f' ({row.cause})' if row.cause else ''}"] += 1
+        counts[f"jobs: {row.state}{f' ({row.cause})' if row.cause and row.state != 'pending' else ''}"] += 1
+        counts["jobs in lanes"] += row.lane is not None
+        counts["jobs tried again"] += row.attempt > 1
+    known = {row.id for row in history.rows}
+    counts["jobs forgotten"] += sum(
+        job_id not in known for op, sent in history.asks.items() for ack in history.acks(op) for job_id in _ids(ack)
+        if sent[0][0].do == "schedule"
+    )  # fmt: skip

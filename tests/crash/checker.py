@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
+from actor_scheduler.limits import RETRY_US_MIN
 from tests.crash.history import TERMINAL, Ask, Body, History, JobRow, Trace, seq_of
 
 
@@ -22,7 +24,9 @@ class Rule(StrEnum):
     SPLIT = "a mutation's effect and its success differ"
     DOUBLED = "a mutation took effect more than once"
     JOB_DOUBLED = "one request made more than one job"
-    STARTED_TWICE = "an action was started more than once"
+    STARTED_TWICE = "an action was started more often than it may be, or one attempt of it twice"
+    ATTEMPTS = "an attempt was not counted, or counted twice"
+    LANE = "two jobs of a lane ran at once, or in the wrong order"
     NOT_STARTED = "an action succeeded without having been started"
     EARLY = "something ran before it was due"
     CANCELED_RAN = "a job ran, or will, though its cancellation was acknowledged"
@@ -55,7 +59,9 @@ class View:
         self.history = history
         self.asks: dict[str, Ask] = {op: sent[0][0] for op, sent in history.asks.items()}
         self.bodies: dict[str, Body] = {}
+        self.times: Counter[str] = Counter()  # how often it may be done, of each body
         self.nested: set[str] = set()
+        self.parents: dict[str, str] = {}  # who scheduled it, of what was scheduled by a function
         self.asked_by: dict[str, Ask] = {}  # of the bodies that came straight from outside
         for ask in self.asks.values():
             for body in ask.bodies:
@@ -67,24 +73,32 @@ class View:
             self.rows[row.op].append(row)
         self.effects: Counter[str] = Counter(trace.op for trace in history.effects)
         self.effects_of_job: Counter[str | None] = Counter(trace.job for trace in history.effects)
-        self.starts: Counter[str | None] = Counter(trace.job for trace in history.starts)
+        self.starts: defaultdict[str | None, list[Trace]] = defaultdict(list)
+        for trace in sorted(history.starts, key=lambda trace: trace.at_us):
+            self.starts[trace.job].append(trace)
+        self.brief = {ack for ask, body, ack in self.acked_ids() if body.brief}
         self.canceled_ids = set(self._canceled())
+        self.asked_to_end = _possible_cancels(self)
+        self.cancels = Counter(ask.target for ask in self.asks.values() if ask.do == "cancel")
+        self.cancels.update(body.cancel for body in self.bodies.values())
 
-    def _walk(self, body: Body) -> None:
-        self.bodies[body.op] = body
+    def _walk(self, body: Body, times: int = 1) -> None:
+        self.bodies[body.op], self.times[body.op] = body, times
+        inside = times * body.tries if body.kind == "action" else times  # what an attempt did before it failed, stands
         if body.writes:
-            self.bodies[body.inner.op] = body.inner
+            self.bodies[body.inner.op], self.times[body.inner.op] = body.inner, inside
         if body.nested is not None:
             self.nested.add(body.nested.op)
-            self._walk(body.nested)
+            self._walk(body.nested, inside)
         for child in body.children:
-            self._walk(child)
+            self.parents[child.op] = body.op
+            self._walk(child, inside)
 
     def _canceled(self) -> Iterator[str]:
         """Yield the ids whose cancellation somebody was told of."""
         for op, ask in self.asks.items():
             acks = self.history.acks(op)
-            if ask.do == "cancel" and True in acks:
+            if ask.do == "cancel" and True in acks and not ask.running:
                 if ask.target is not None:
                     yield ask.target
                 # A key that is canceled by name is used by one job only.
@@ -95,6 +109,14 @@ class View:
             body = self.bodies.get(row.op)
             if row.canceled and row.state == "success" and body is not None and body.cancel is not None:
                 yield body.cancel
+
+    def never_was(self, job_id: str) -> bool:
+        """Whether there is no trace of such a job: no row, nor any that may have been forgotten."""
+        if job_id in self.row_by_id:
+            return False
+        ops = {trace.op for trace in self.starts[job_id]}
+        ops |= {trace.op for trace in self.history.effects if trace.job == job_id}
+        return not any(op in self.bodies and self.bodies[op].brief for op in ops)
 
     def acked_ids(self) -> Iterator[tuple[Ask, Body, str]]:
         """Yield every acknowledged id, with the call and the body it stands for."""
@@ -118,13 +140,24 @@ def check(history: History) -> list[Violation]:
 def _acknowledged(view: View) -> Iterator[Violation]:
     for ask, body, job_id in view.acked_ids():
         row = view.row_by_id.get(job_id)
-        if row is None:
+        if row is None and body.brief:
+            yield from _forgotten(view, body, job_id)
+        elif row is None:
             yield Violation(Rule.LOST, body.op, job_id)
         elif row.op != body.op and not (ask.key is not None and ask.on_conflict == "keep" and row.key == ask.key):
             yield Violation(Rule.ID_REUSED, body.op, f"{job_id} is the job of {row.op}")
     for op, ask in view.asks.items():
         if ask.do == "live" and view.history.acks(op) and not view.effects[op]:
             yield Violation(Rule.LOST, op, "a live mutation")
+
+
+def _forgotten(view: View, body: Body, job_id: str) -> Iterator[Violation]:
+    """Judge a job that may have ended and been forgotten: what a mutation did is still there.
+
+    An action may have died, claimed, before it began.
+    """
+    if body.kind == "mutation" and job_id not in view.asked_to_end and not view.effects_of_job[job_id]:
+        yield Violation(Rule.LOST, body.op, f"{job_id} is gone, and never ran")
 
 
 def _refused(view: View) -> Iterator[Violation]:
@@ -144,7 +177,7 @@ def _unexpected(view: View) -> Iterator[Violation]:
 
 def _reported(view: View) -> Iterator[Violation]:
     for op, ask in view.asks.items():
-        if ask.do not in ("get", "wait"):
+        if ask.do not in ("get", "wait") or ask.target in view.brief:
             continue
         row = view.row_by_id.get(ask.target or "")
         if any(answer.value == "InvalidArgs" for answer in view.history.answers.get(op, ())):
@@ -176,20 +209,22 @@ def _mutations(view: View) -> Iterator[Violation]:
             yield Violation(Rule.SPLIT, row.op, f"{row.state}, {count} effects")
     for op, count in view.effects.items():
         ask = view.asked_by.get(op)
-        if count > 1 and (ask is None or ask.idem is None):
+        if count > max(view.times[op], 1) and (ask is None or ask.idem is None):
             yield Violation(Rule.DOUBLED, op, f"{count} effects")
 
 
 def _actions(view: View) -> Iterator[Violation]:
     for row in view.history.rows:
-        count = view.starts[row.id]
-        if count > 1:
-            yield Violation(Rule.STARTED_TWICE, row.op, f"{count} starts")
+        starts = [trace.attempt for trace in view.starts[row.id]]
+        body = view.bodies.get(row.op)
+        if len(starts) > (body.tries if body is not None else 1) or len(set(starts)) < len(starts):
+            yield Violation(Rule.STARTED_TWICE, row.op, f"attempts {starts}")
+        if starts != sorted(starts) or (starts and starts[-1] > row.attempt):
+            yield Violation(Rule.ATTEMPTS, row.op, f"attempts {starts}, and {row.attempt} on record")
         if row.kind != "action" or row.state != "success":
             continue
-        if count == 0:
+        if not starts:
             yield Violation(Rule.NOT_STARTED, row.op)
-        body = view.bodies.get(row.op)
         if body is not None and body.writes and not view.effects[body.inner.op]:
             yield Violation(Rule.LOST, body.inner.op, "the mutation of an action that succeeded")
 
@@ -203,6 +238,16 @@ def _early(view: View) -> Iterator[Violation]:
             due_us = max(row.scheduled_at_us, _asked_due_us(view, trace))
             if trace.at_us < due_us:
                 yield Violation(Rule.EARLY, trace.op, f"by {due_us - trace.at_us} us")
+    began = {(trace.job, trace.attempt): trace for trace in view.history.starts}
+    began |= {
+        (trace.job, view.row_by_id[trace.job].attempt): trace
+        for trace in view.history.effects
+        if trace.job in view.row_by_id
+    }
+    for (job_id, attempt), failed_us in view.history.failed_us.items():
+        following = began.get((job_id, attempt + 1))
+        if following is not None and following.at_us < failed_us + RETRY_US_MIN:
+            yield Violation(Rule.EARLY, following.op, f"attempt {attempt + 1}, after {following.at_us - failed_us} us")
 
 
 def _asked_due_us(view: View, trace: Trace) -> int:
@@ -217,25 +262,48 @@ def _asked_due_us(view: View, trace: Trace) -> int:
 def _canceled(view: View) -> Iterator[Violation]:
     for job_id in view.canceled_ids:
         row = view.row_by_id.get(job_id)
-        ran = view.effects_of_job[job_id] + view.starts[job_id]
+        # One that waited for its next attempt, or was told to end in another life, has run before it was canceled.
+        ran_before = row is not None and (row.attempt > 1 or row.cause is not None or view.cancels[job_id] > 1)
+        ran = view.effects_of_job[job_id] + (0 if ran_before else len(view.starts[job_id]))
         if row is not None and row.state in TERMINAL and (ran or row.state != "canceled"):
             yield Violation(Rule.CANCELED_RAN, row.op, f"{row.state}, ran {ran} times")
-    may_cancel = _possible_cancels(view)
     for row in view.history.rows:
-        if row.state == "canceled" and row.id not in may_cancel and (row.key is None or row.key not in may_cancel):
+        if row.state == "canceled" and not _may_be_canceled(view, row):
             yield Violation(Rule.CANCELED_BY_NOBODY, row.op)
+    yield from _started_after_cancel(view)
 
 
-def _possible_cancels(view: View) -> set[str]:
+def _started_after_cancel(view: View) -> Iterator[Violation]:
+    """Whatever a cancel said, once it has said it no attempt begins: the job ended, or ends, or is not tried again."""
+    for op, ask in view.asks.items():
+        said_us = [answer.at_us for answer in view.history.answers.get(op, ()) if answer.verdict == "ack"]
+        if ask.do == "cancel" and ask.target is not None and said_us:
+            for trace in view.starts[ask.target]:
+                if min(said_us) and trace.at_us > min(said_us):
+                    yield Violation(Rule.CANCELED_RAN, trace.op, f"attempt {trace.attempt} began after the answer")
+
+
+def _may_be_canceled(view: View, row: JobRow) -> bool:
+    """Whether somebody asked for it, or for the end of the action that scheduled it."""
+    if row.id in view.asked_to_end or (row.key is not None and row.key in view.asked_to_end):
+        return True
+    parent = view.parents.get(row.op)
+    return parent is not None and any(
+        above.kind == "action" and (above.id in view.asked_to_end or above.key in view.asked_to_end)
+        for above in view.rows[parent]
+    )
+
+
+def _possible_cancels(view: View) -> set[str | None]:
     """Return the ids and keys that may have been canceled by what was asked and not rolled back."""
-    possible = set()
+    possible = set[str | None]()
     for op, ask in view.asks.items():
         if ask.do == "cancel" and not view.history.definitely_refused(op):
             possible.add(ask.target or ask.target_key or "")
         if ask.key is not None and ask.on_conflict == "replace" and view.rows[op]:
             possible.add(ask.key)
     possible.update(body.cancel for op, body in view.bodies.items() if body.cancel is not None and view.effects[op])
-    return possible
+    return possible - {None, ""}
 
 
 def _outcomes(view: View) -> Iterator[Violation]:
@@ -243,9 +311,42 @@ def _outcomes(view: View) -> Iterator[Violation]:
         body = view.bodies.get(row.op)
         if body is None or row.state not in ("success", "failed"):
             continue
-        ended_by_crash = row.cause == "crash_loop" or (row.kind == "action" and row.cause == "interrupted")
-        if not ended_by_crash and body.fail != (row.state == "failed"):
+        if row.cause == "crash_loop":
+            continue
+        if row.kind == "action" and row.cause == "interrupted":
+            if row.attempt != body.tries and row.id not in view.asked_to_end:
+                yield Violation(Rule.ATTEMPTS, row.op, f"interrupted for good after {row.attempt} of {body.tries}")
+            continue
+        timed_out = row.cause == "timeout" and 0 < body.timeout_us < body.nap_us
+        if not timed_out and body.must_fail != (row.state == "failed"):
             yield Violation(Rule.UNPLANNED, row.op, f"{row.state} {row.cause or ''} {row.error or ''}")
+        if row.state == "failed" and row.attempt != body.tries and row.id not in view.asked_to_end:
+            yield Violation(Rule.ATTEMPTS, row.op, f"failed for good after {row.attempt} of {body.tries}")
+        if row.kind == "mutation" and row.state == "success" and row.attempt != body.flaky + 1:
+            yield Violation(Rule.ATTEMPTS, row.op, f"succeeded as attempt {row.attempt}, told to fail {body.flaky}")
+
+
+def _lanes(view: View) -> Iterator[Violation]:
+    began = {trace.job: trace.at_us for trace in reversed(view.history.effects)}
+    began |= {job: starts[0].at_us for job, starts in view.starts.items() if starts}
+    for lane in {row.lane for row in view.history.rows} - {None}:
+        ran = sorted(
+            (row for row in view.history.rows if row.lane == lane and row.id in began), key=lambda row: began[row.id]
+        )
+        for before, after in pairwise(ran):
+            if _ends_after(before, began[after.id]):
+                yield Violation(Rule.LANE, after.op, f"began before {before.op} had ended")
+        newest: JobRow | None = None
+        for row in ran:
+            if newest is not None and row.seq < newest.seq and row.due_us <= newest.due_us:
+                yield Violation(Rule.LANE, row.op, f"began after {newest.op}, which came later")
+            if newest is None or (row.due_us, row.seq) > (newest.due_us, newest.seq):
+                newest = row
+
+
+def _ends_after(row: JobRow, at_us: int) -> bool:
+    """Whether a job had not ended at this moment."""
+    return row.state not in TERMINAL or row.completed_at_us > at_us
 
 
 # ------------------------------------------------------------------ transactions
@@ -297,7 +398,7 @@ def _idempotency(view: View) -> Iterator[Violation]:
 def _one_job_each(view: View) -> Iterator[Violation]:
     for op, rows in view.rows.items():
         ask = view.asked_by.get(op)
-        if len(rows) > 1 and (ask is None or ask.idem is None):
+        if len(rows) > max(view.times[op], 1) and (ask is None or ask.idem is None):
             yield Violation(Rule.JOB_DOUBLED, op, f"{len(rows)} jobs")
 
 
@@ -322,10 +423,10 @@ def _ghosts(view: View) -> Iterator[Violation]:
         if row.op not in view.bodies:
             yield Violation(Rule.GHOST, row.op, "a job")
     for trace in view.history.effects:
-        if trace.op not in view.bodies or (trace.job is not None and trace.job not in view.row_by_id):
+        if trace.op not in view.bodies or (trace.job is not None and view.never_was(trace.job)):
             yield Violation(Rule.GHOST, trace.op, "an effect")
     for trace in view.history.starts:
-        if trace.job is not None and trace.job not in view.row_by_id:
+        if trace.job is not None and view.never_was(trace.job):
             yield Violation(Rule.GHOST, trace.op, "a start of a job that does not exist")
 
 
@@ -336,5 +437,5 @@ def _file(view: View) -> Iterator[Violation]:
 
 _RULES = (
     _acknowledged, _refused, _unexpected, _reported, _finished, _mutations, _actions, _early, _canceled, _outcomes,
-    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file,
+    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file, _lanes,
 )  # fmt: skip

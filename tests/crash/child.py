@@ -15,19 +15,24 @@ import os
 import random
 import signal
 import socket
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from actor_scheduler import crashpoints
+from actor_scheduler import crashpoints, pruning, retention
+from actor_scheduler.store.sqlite import store
 from runtime import App
 from tests.crash.asking import answer, new_jobs
 from tests.crash.forking import serve
 from tests.crash.functions import make_app, wall_us
 from tests.crash.history import Ask, plain
-from tests.crash.plan import Plan
+from tests.crash.plan import STATEMENT, Plan
 from tests.crash.workload import Workload
+
+_PRUNE_US = 10_000
 
 
 class Life:
@@ -37,8 +42,9 @@ class Life:
         self._plan = plan
         self._out = out
         self._app: App[Any] = make_app(
-            plan.db, plan.starts, auth=plan.auth, hurried=plan.finish_within_s is not None, grace=plan.grace_s
-        )
+            plan.db, plan.starts, auth=plan.auth, hurried=plan.finish_within_s is not None, grace=plan.grace_s,
+            max_running_actions=plan.slots,
+        )  # fmt: skip
         self._targets: list[str] = list(plan.targets)
 
     async def run(self) -> None:
@@ -57,7 +63,8 @@ class Life:
 
     async def _work(self, prefix: str, calls: int | None = None) -> None:
         rng = random.Random(f"{self._plan.seed} {prefix}")
-        workload = Workload(rng, prefix, self._targets, self._plan.only)  # all aim at each other's jobs
+        # All aim at each other's jobs.
+        workload = Workload(rng, prefix, self._targets, self._plan.only, rich=self._plan.rich)
         for _ in range(calls if calls is not None else self._plan.calls):
             for ask in workload.next():
                 await self._send(ask)
@@ -70,14 +77,15 @@ class Life:
                 while waiting := [
                     job.id for state in ("pending", "in_progress") async for job in scheduler.list(state=state)
                 ]:
-                    await asyncio.gather(*(scheduler.wait(job_id) for job_id in waiting))
+                    waits = (scheduler.wait(job_id) for job_id in waiting)
+                    await asyncio.gather(*waits, return_exceptions=True)  # one that was forgotten meanwhile is none
         except TimeoutError:
             return
 
     async def _send(self, ask: Ask) -> None:
         self._tell("ask", plain(ask), wall_us())
         given = await answer(self._app, ask)
-        self._tell("answer", ask.op, given.verdict, given.value, given.leaked)
+        self._tell("answer", ask.op, given.verdict, given.value, given.leaked, wall_us())
         self._targets.extend(new_jobs(ask, given))
 
     def _tell(self, *event: Any) -> None:
@@ -90,11 +98,26 @@ def live(plan: Plan, out: int) -> None:
         from tests.crash import planted
 
         planted.plant(plan.planted)
+    retention.PRUNE_US = pruning.PRUNE_US = _PRUNE_US  # a life is too short for the real one
     if plan.die_at is not None:
-        crashpoints.install(_Executioner(plan.die_at, plan.die_after))
+        executioner = _Executioner(plan.die_at, plan.die_after)
+        crashpoints.install(executioner)
+        if plan.die_at == STATEMENT:
+            _watch_statements(executioner)
     life = Life(plan, out)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(life.run())
+
+
+def _watch_statements(reach: Callable[[str], None]) -> None:
+    connect = store.connect_writer
+
+    def watched(path: Path, synchronous: store.Synchronous) -> sqlite3.Connection:
+        raw = connect(path, synchronous)
+        raw.set_trace_callback(lambda _: reach(STATEMENT))
+        return raw
+
+    store.connect_writer = watched
 
 
 class _Executioner:

@@ -6,9 +6,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
-from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace
+from actor_scheduler.model import JobOptions
+from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, Retry
 from tests.crash.history import Body, plain
 
 crash = Namespace("crash")
@@ -23,7 +25,10 @@ CREATE TABLE effects (
 """
 
 _PADDING = 1_500  # bytes per effect: the log grows past the automatic checkpoint within one file's lives
+DEADLY = 9  # the exit status of a life that a deadly job ended
 _NAP_US = 5_000
+_BRIEFLY = timedelta(milliseconds=1)
+_PAUSE_SECONDS = 0.004  # below the least pause there is: how long it is, is the scheduler's
 _record_start: Callable[[bytes], None] | None = None
 _nap_us_max: int | None = None
 
@@ -59,26 +64,51 @@ async def _nobody(request: AuthRequest) -> None:
 
 
 def call_of(body: Body) -> Call[Any]:
-    """Return the call that runs a body, without its moment."""
-    function = work if body.kind == "mutation" else act
-    return function.bind(body=plain(body))
+    """Return the call that runs a body, without its moment and its options."""
+    if body.kind == "mutation":
+        return (work_briefly if body.brief else work).bind(body=plain(body))
+    return (act_briefly if body.brief else act).bind(body=plain(body))
+
+
+def options_of(body: Body) -> JobOptions:
+    """Return the options a body is scheduled with."""
+    options: JobOptions = {}
+    if body.tries > 1:
+        options["retry"] = Retry(body.tries, base=_PAUSE_SECONDS, factor=1.0, jitter=0.5)
+    if body.lane is not None:
+        options["lane"] = body.lane
+    if body.timeout_us:
+        options["timeout"] = body.timeout_us / 1_000_000
+    return options
 
 
 def calls_of(bodies: Iterable[Body]) -> list[Call[Any]]:
     """Return calls that run these bodies, each at its moment."""
-    return [call_of(body).after(body.delay_us / 1_000_000) for body in bodies]
+    return [call_of(body).after(body.delay_us / 1_000_000, **options_of(body)) for body in bodies]
 
 
 @crash.mutation
 async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
     """Leave one effect row; schedule, nest and cancel as told; raise at the end if told to."""
-    told = Body.of(body)
+    return await _work(ctx, Body.of(body))
+
+
+@crash.mutation(keep=_BRIEFLY)
+async def work_briefly(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
+    """Do the same, and be forgotten soon after."""
+    return await _work(ctx, Body.of(body))
+
+
+async def _work(ctx: MutationCtx, told: Body) -> dict[str, Any]:
     job: str | None = getattr(ctx.invoker, "job_id", None)
     await ctx.db.execute(
         "INSERT INTO effects VALUES (?, ?, ?, ?, ?)",
         (told.op, job, "live" if job is None else "job", wall_us(), bytes(_PADDING)),
     )
-    ids = [await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child)) for child in told.children[:1]]
+    ids = [
+        await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child), **options_of(child))
+        for child in told.children[:1]
+    ]
     ids.extend(await ctx.scheduler.run_many(calls_of(told.children[1:])))
     if told.nested is not None:
         try:
@@ -86,7 +116,9 @@ async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
         except FunctionError as error:
             ids.extend(error.data["ids"] if error.data else ())
     canceled = told.cancel is not None and await ctx.scheduler.cancel(told.cancel)
-    if told.fail:
+    if told.deadly:
+        os._exit(DEADLY)
+    if told.fail or _attempt(ctx.invoker) <= told.flaky:
         raise FunctionError("PLANNED", "this mutation was told to fail", {"ids": ids})
     # The process and the moment make each execution's result its own: a resend must get the first one's.
     return {"ran": f"{os.getpid()}-{wall_us()}", "canceled": canceled}
@@ -95,18 +127,33 @@ async def work(ctx: MutationCtx, *, body: dict[str, Any]) -> dict[str, Any]:
 @crash.action
 async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
     """Record the start outside the database; then write, schedule and fail as told."""
-    told = Body.of(body)
+    return await _act(ctx, Body.of(body))
+
+
+@crash.action(keep=_BRIEFLY)
+async def act_briefly(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
+    """Do the same, and be forgotten soon after."""
+    return await _act(ctx, Body.of(body))
+
+
+async def _act(ctx: ActionCtx, told: Body) -> int:
     assert _record_start is not None
-    job = getattr(ctx.invoker, "job_id", "live")
-    _record_start(f"{told.op} {job} {wall_us()}\n".encode())
+    job, attempt = getattr(ctx.invoker, "job_id", "live"), _attempt(ctx.invoker)
+    _record_start(f"{told.op} {job} {wall_us()} {attempt}\n".encode())
     if told.writes:
         await ctx.run_mutation(work, body=plain(told.inner))
     for child in told.children:
-        await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child))
+        await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child), **options_of(child))
     await _nap(ctx, told)
-    if told.fail:
+    if told.deadly:
+        os._exit(DEADLY)
+    if told.fail or attempt <= told.flaky:
         raise FunctionError("PLANNED", "this action was told to fail")
     return 1
+
+
+def _attempt(invoker: object) -> int:
+    return getattr(invoker, "attempt", 1)
 
 
 async def _nap(ctx: ActionCtx, told: Body) -> None:

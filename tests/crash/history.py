@@ -24,7 +24,9 @@ class Body:
 
     `children` are scheduled by it; `nested` is a mutation that it runs, that fails, and whose failure it catches;
     `cancel` is a job it cancels; with `fail` it raises at its very end; an action with `writes` runs a mutation, sleeps
-    for `nap_us`, and, when it is canceled in its sleep, goes on for `stubborn_us`.
+    for `nap_us`, and, when it is canceled in its sleep, goes on for `stubborn_us`.  As a job it is tried up to `tries`
+    times, of which the first `flaky` fail; `timeout_us` bounds an action's attempts (0: nothing does); `lane` is the
+    lane it waits in; a `brief` one is forgotten soon after it ended; a `deadly` one ends its process.
     """
 
     op: str
@@ -37,6 +39,12 @@ class Body:
     writes: bool = False
     nap_us: int = 5_000
     stubborn_us: int = 0
+    tries: int = 1
+    flaky: int = 0
+    timeout_us: int = 0
+    lane: str | None = None
+    brief: bool = False
+    deadly: bool = False
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Body:
@@ -44,6 +52,11 @@ class Body:
         nested = plain["nested"]
         children = tuple(cls.of(child) for child in plain["children"])
         return cls(**{**plain, "children": children, "nested": cls.of(nested) if nested is not None else None})
+
+    @property
+    def must_fail(self) -> bool:
+        """Whether no attempt that is left to its end can succeed."""
+        return self.fail or self.flaky >= self.tries
 
     @property
     def inner(self) -> Body:
@@ -63,6 +76,7 @@ class Ask:
     idem: str | None = None
     target: str | None = None  # a job's id, of cancel, get and wait
     target_key: str | None = None  # of cancel
+    running: bool = False  # of cancel: a running action is to stop
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Ask:
@@ -88,6 +102,7 @@ class Answer:
     verdict: Verdict
     value: Any = None  # ids, a bool, a state, a mutation's result
     leaked: tuple[str, ...] = ()  # ids that a mutation handed out before it was rolled back
+    at_us: int = 0  # when it came; 0 where nobody noted it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,15 @@ class JobRow:
     key: str | None = None
     idem: str | None = None
     canceled: bool = False  # its result says that it canceled its target
+    attempt: int = 1
+    created_at_us: int = 0
+    completed_at_us: int = 0
+    lane: str | None = None
+
+    @property
+    def due_us(self) -> int:
+        """When its first attempt could start."""
+        return max(self.scheduled_at_us, self.created_at_us)
 
     @property
     def seq(self) -> int:
@@ -114,11 +138,12 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One effect row, or one start of an action: who did it, for which job (None: a live call), and when."""
+    """One effect row, or one start of an action: who did it, for which job (None: a live call), when, which attempt."""
 
     op: str
     job: str | None
     at_us: int
+    attempt: int = 1
 
 
 @dataclass(slots=True)
@@ -130,6 +155,7 @@ class History:
     rows: Sequence[JobRow] = ()
     effects: Sequence[Trace] = ()
     starts: Sequence[Trace] = ()
+    failed_us: dict[tuple[str, int], int] = field(default_factory=dict)  # when an attempt failed, if another followed
     file_errors: Sequence[str] = ()
 
     def take(self, event: Sequence[Any]) -> None:
@@ -138,8 +164,8 @@ class History:
             case ["ask", ask, at_us]:
                 asked = Ask.of(ask)
                 self.asks.setdefault(asked.op, []).append((asked, at_us))
-            case ["answer", op, verdict, value, leaked]:
-                self.answers.setdefault(op, []).append(Answer(verdict, value, tuple(leaked)))
+            case ["answer", op, verdict, value, leaked, *at_us]:
+                self.answers.setdefault(op, []).append(Answer(verdict, value, tuple(leaked), *at_us))
             case _:
                 msg = f"a child wrote {event!r}"
                 raise ValueError(msg)

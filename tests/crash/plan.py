@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+STATEMENT = "statement"  # any statement on the writer's connection, from the start on
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -22,11 +24,13 @@ class Plan:
     only: str | None = None  # one kind of call, as Workload names it
     resend: Sequence[dict[str, Any]] = field(default_factory=list)  # asks that a life before got no answer to
     targets: Sequence[str] = field(default_factory=list)
-    die_at: str | None = None  # a crash point
+    die_at: str | None = None  # a crash point, or STATEMENT
     die_after: int = 1  # at which reach of it
     finish_within_s: float | None = None  # ask for nothing; leave when every job has ended, or after this long
     auth: bool = False
     grace_s: float = 10.0
+    slots: int = 100
+    rich: bool = False  # retries, time limits, lanes, cancels of what runs, jobs that are forgotten
     planted: str | None = None
 
     def save(self, path: Path) -> Path:

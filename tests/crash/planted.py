@@ -11,13 +11,21 @@ from typing import Any, Final
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.index import JobIndex
 from actor_scheduler.model import Entry
+from actor_scheduler.queues import PARKED
 from actor_scheduler.store.base import Done, InsertJobs
-from actor_scheduler.store.sqlite import recovery, turn
+from actor_scheduler.store.sqlite import outcomes, recovery, turn
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import JobWriter
+from actor_scheduler.store.sqlite.lanes import Lanes
+from actor_scheduler.store.sqlite.steering import Steering
+from runtime import engine
 
 _TurnRunner: Final = turn.TurnRunner
 _EARLY_US: Final = 10_000_000
+_PARKED: Final = ours(
+    "SELECT seq, queue, fire_at_us FROM main._scheduler_jobs WHERE lane = ? AND queue >= '~' AND state = 'pending'"
+)
+_UNPARK: Final = ours("UPDATE main._scheduler_jobs SET queue = ? WHERE seq = ?")
 
 
 def _put(owner: Any, name: str, wrong: Any) -> None:
@@ -61,26 +69,24 @@ def _reply_before_commit() -> None:
 
 
 def _actions_run_again() -> None:
-    """A boot makes the actions pending again that another boot left in progress."""
-    _put(
-        recovery,
-        "_ORPHANS",
-        ours(
-            "UPDATE main._scheduler_jobs SET state = 'pending', started_at_us = NULL, boot = NULL,"
-            " attempt = attempt - 1 + 0 * length(?) * length(?) WHERE state = 'in_progress' AND boot <> ?"
-        ),
-    )
+    """A boot makes the actions pending again that another boot left in progress, retries or not."""
+
+    def run_again(raw: Any, left: Any, boot: int, now_us: int, host: Any) -> Any:
+        raw.execute(
+            ours(
+                "UPDATE main._scheduler_jobs SET state = 'pending', started_at_us = NULL, boot = NULL"
+                " WHERE seq = ? AND state = 'in_progress' AND boot <> ?"
+            ),
+            (left.job.seq, boot),
+        )
+        return left.job, recovery.INTERRUPTED
+
+    _put(recovery, "_judge_left", run_again)
 
 
 def _actions_forgotten() -> None:
     """A boot leaves the actions of other boots in progress for ever."""
-    _put(
-        recovery,
-        "_ORPHANS",
-        ours(
-            "UPDATE main._scheduler_jobs SET completed_at_us = ?, error = ? WHERE state = 'in_progress' AND boot = -?"
-        ),
-    )
+    _put(recovery, "_judge_left", lambda raw, left, boot, now_us, host: (left.job, recovery.INTERRUPTED))
 
 
 def _numbers_reused() -> None:
@@ -96,11 +102,10 @@ def _half_rollback() -> None:
 def _cancel_in_memory() -> None:
     """A cancellation takes the job out of the index, not out of the file."""
 
-    def forget(self: Any, seq: int, queue: str, fire_at_us: int) -> None:
-        gone: list[Any] = self.effects.gone
-        gone.append((queue, Entry(fire_at_us, seq)))
+    def forget(self: Any, seq: int, path: str, queue: str, fire_at_us: int, now_us: int) -> None:
+        self._changes.leaves(queue, Entry(fire_at_us, seq))
 
-    _put(JobWriter, "_cancel_pending", forget)
+    _put(Steering, "cancel_pending", forget)
 
 
 def _resends_forgotten() -> None:
@@ -163,6 +168,35 @@ def _joined(replies: list[Any]) -> Any:
     return Done([job_id for reply in replies for job_id in reply.value])
 
 
+def _lanes_at_once() -> None:
+    """Every job of a lane goes into its queue, not only the head."""
+    settle = Lanes._settle
+
+    def settle_all(self: Any, lane: str, changes: Any) -> None:
+        settle(self, lane, changes)
+        for seq, queue, fire_at_us in self._raw.execute(_PARKED, (lane,)).fetchall():
+            self._raw.execute(_UNPARK, (queue.removeprefix(PARKED), seq))
+            changes.waits(queue.removeprefix(PARKED), Entry(fire_at_us, seq))
+
+    _put(Lanes, "_settle", settle_all)
+
+
+def _attempts_not_counted() -> None:
+    """An action that is to be tried again gives its attempt's number back."""
+    again: str = outcomes._AGAIN_ACTION
+    _put(outcomes, "_AGAIN_ACTION", again.replace("state = 'pending',", "state = 'pending', attempt = attempt - 1,", 1))
+
+
+def _no_pause() -> None:
+    """What failed is tried again at once."""
+    next_attempt_us = engine.next_attempt_us
+
+    def at_once(*given: Any) -> int | None:
+        return None if next_attempt_us(*given) is None else 0
+
+    _put(engine, "next_attempt_us", at_once)
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "second_transaction": _second_transaction,
     "reply_before_commit": _reply_before_commit,
@@ -174,6 +208,9 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "resends_forgotten": _resends_forgotten,
     "clock_ahead": _clock_ahead,
     "batch_in_pieces": _batch_in_pieces,
+    "lanes_at_once": _lanes_at_once,
+    "attempts_not_counted": _attempts_not_counted,
+    "no_pause": _no_pause,
 }
 
 

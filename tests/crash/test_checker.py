@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actor_scheduler.limits import RETRY_US_MIN
 from tests.crash.checker import Rule, check
 from tests.crash.history import Answer, Ask, Body, History, JobRow, Trace, plain
 
@@ -38,16 +39,16 @@ class Story:
         for _ in range(sent):
             self.history.take(["ask", plain(ask), _NOW_US])
         for answer in answers:
-            self.history.take(["answer", ask.op, answer.verdict, answer.value, list(answer.leaked)])
+            self.history.take(["answer", ask.op, answer.verdict, answer.value, list(answer.leaked), answer.at_us])
 
     def row(self, row: JobRow) -> None:
         self.rows[row.op] = row
 
-    def ran(self, op: str, job: int | None) -> None:
-        self.effects.append(Trace(op, None if job is None else _id(job), _LATER_US))
+    def ran(self, op: str, job: int | None, at_us: int = _LATER_US) -> None:
+        self.effects.append(Trace(op, None if job is None else _id(job), at_us))
 
-    def started(self, op: str, job: int) -> None:
-        self.starts.append(Trace(op, _id(job), _LATER_US))
+    def started(self, op: str, job: int, attempt: int = 1, at_us: int = _LATER_US) -> None:
+        self.starts.append(Trace(op, _id(job), at_us, attempt))
 
     def change(self, op: str, **values: Any) -> None:
         self.rows[op] = replace(self.rows[op], **values)
@@ -112,7 +113,33 @@ def _faultless() -> Story:
     story.ask(live_once, *[Answer("ack", {"ran": "2", "canceled": False})] * 2, sent=2)
     story.row(_row(14, "live_once", idem="l"))
     story.ran("live_once", None)
+    _tell_more(story)
     return story
+
+
+def _tell_more(story: Story) -> None:
+    """Tell of attempts, of a lane, of what was forgotten, and of an action that was stopped."""
+    story.ask(Ask("tried", "schedule", (Body("tried", tries=2, flaky=1),)), Answer("ack", _id(20)))
+    story.row(_row(20, "tried", attempt=2))
+    story.ran("tried", 20)
+    story.ask(Ask("again", "schedule", (Body("again", kind="action", tries=3, flaky=1),)), Answer("ack", _id(21)))
+    story.row(_row(21, "again", "action", attempt=2))
+    story.started("again", 21)
+    story.history.failed_us = {(_id(20), 1): _LATER_US - RETRY_US_MIN, (_id(21), 1): _LATER_US}
+    story.started("again", 21, 2, _LATER_US + RETRY_US_MIN)
+    lane = tuple(Body(f"lane-{at}", lane="a") for at in (0, 1))
+    story.ask(Ask("lane", "many", lane), Answer("ack", [_id(22), _id(23)]))
+    for at in (0, 1):
+        story.row(_row(22 + at, f"lane-{at}", lane="a", completed_at_us=_LATER_US + at))
+        story.ran(f"lane-{at}", 22 + at, _LATER_US + at)
+    story.ask(Ask("brief", "schedule", (Body("brief", brief=True),)), Answer("ack", _id(24)))
+    story.ran("brief", 24)
+    stopped = Body("stopped", kind="action", tries=2, children=(Body("stopped/0"),))
+    story.ask(Ask("stopped", "schedule", (stopped,)), Answer("ack", _id(25)))
+    story.ask(Ask("end it", "cancel", target=_id(25), running=True), Answer("ack", value=True, at_us=_LATER_US))
+    story.row(_row(25, "stopped", "action", "canceled"))
+    story.started("stopped", 25)
+    story.row(_row(26, "stopped/0", state="canceled"))
 
 
 def test_a_history_that_keeps_every_promise_is_without_violations() -> None:
@@ -168,6 +195,12 @@ def _canceled_ran(story: Story) -> None:
     story.ran("later", 8)
 
 
+def _overtaken(story: Story) -> None:
+    """The lane's second job ran first, and had ended before the other began."""
+    story.effects = [replace(trace, at_us=_LATER_US - 9) if trace.op == "lane-1" else trace for trace in story.effects]
+    story.change("lane-1", completed_at_us=_LATER_US - 8)
+
+
 _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
     ("acknowledged job gone", Rule.LOST, _forget("once")),
     ("acknowledged job of a batch gone", Rule.LOST, _forget("many-1")),
@@ -188,6 +221,24 @@ _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
         _row(52, "killed", "action", "failed", cause="interrupted"),
     )),
     ("action started twice", Rule.STARTED_TWICE, lambda story: story.started("killed", 10)),
+    ("action started once too often", Rule.STARTED_TWICE, lambda story: (
+        story.change("parent/0", attempt=2), story.started("parent/0", 2, 2, _LATER_US + RETRY_US_MIN),
+    ) and None),
+    ("one attempt twice", Rule.STARTED_TWICE, lambda story: story.started("again", 21, 2, _LATER_US + RETRY_US_MIN)),
+    ("a failed attempt not counted", Rule.ATTEMPTS, lambda story: story.change("tried", attempt=1)),
+    ("failed for good too early", Rule.ATTEMPTS, lambda story: story.change("bad", attempt=0)),
+    ("interrupted for good too early", Rule.ATTEMPTS, lambda story: story.change("killed", attempt=0)),
+    ("an attempt nobody counted", Rule.ATTEMPTS, lambda story: story.change("again", attempt=1)),
+    ("the next attempt without a pause", Rule.EARLY, lambda story: story.history.failed_us.update(
+        {(_id(21), 1): _LATER_US + 1})),
+    ("a mutation's next attempt without a pause", Rule.EARLY, lambda story: story.history.failed_us.update(
+        {(_id(20), 1): _LATER_US})),
+    ("two of a lane at once", Rule.LANE, lambda story: story.change("lane-0", completed_at_us=_LATER_US + 2)),
+    ("a lane in the wrong order", Rule.LANE, _overtaken),
+    ("a job forgotten before it ran", Rule.LOST, _no_effect("brief")),
+    ("an attempt after the cancel's answer", Rule.CANCELED_RAN, lambda story: (
+        story.change("stopped", attempt=2), story.started("stopped", 25, 2, _LATER_US + RETRY_US_MIN),
+    ) and None),
     ("action never started", Rule.NOT_STARTED, lambda story: story.starts.pop(0) and None),
     ("effect before due", Rule.EARLY, _early),
     ("effect before the sender's due", Rule.EARLY, _early_by_the_sender),

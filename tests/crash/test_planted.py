@@ -23,6 +23,7 @@ class Hunt:
     only: str | None = None  # one kind of call
     workers: int = 4
     to_the_end: bool = False  # the last life, left to finish, is wrong as well
+    rich: bool = False
 
 
 def _hunt(*rules: Rule, at: str | None, after: tuple[int, ...], **more: object) -> Hunt:
@@ -44,6 +45,9 @@ _HUNTS = {
     "resends_forgotten": _hunt(Rule.IDEMPOTENCY, at="turn.replied", after=(4, 5, 6, 7, 8, 9)),
     "clock_ahead": _hunt(Rule.EARLY, at="turn.replied", after=(8, 9)),
     "batch_in_pieces": _hunt(Rule.PARTIAL, at="turn.committed", after=(5, 6, 7, 8, 9), only="many"),
+    "lanes_at_once": _hunt(Rule.LANE, at=None, after=(60, 70, 80, 90), rich=True),
+    "attempts_not_counted": _hunt(Rule.STARTED_TWICE, Rule.ATTEMPTS, at=None, after=(70, 80, 90), rich=True),
+    "no_pause": _hunt(Rule.EARLY, at=None, after=(70, 80, 90), rich=True),
 }
 _GIVE_UP_SECONDS = 0.5  # what the last life of a bug that forgets jobs waits for them
 
@@ -56,7 +60,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 def _found(hunt: Hunt, planted: str | None, folder: Path, nursery: Nursery) -> set[Rule]:
-    honest = replace(first_plan(folder, 2), only=hunt.only, workers=hunt.workers, calls=10)
+    honest = replace(first_plan(folder, 2), rich=hunt.rich, only=hunt.only, workers=hunt.workers, calls=10)
     wrong = replace(honest, planted=planted)
     last = replace(wrong, finish_within_s=_GIVE_UP_SECONDS) if planted and hunt.to_the_end else honest
     report = run_series([Kill(point, after) for point, after in hunt.kills], wrong, nursery, last=last)

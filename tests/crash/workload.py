@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from tests.crash.history import Ask, Body, Kind
 
 _DELAYS_US: Final = (0, 0, 0, 1_000, 3_000, 8_000, 20_000, 40_000, 300_000)
 _SHARED_KEYS: Final = ("a", "b", "c")
 _FAIL: Final = 0.2
+_LANES: Final = ("lane-1", "lane-2", "lane-3")
+_TIMEOUT_US: Final = 8_000
 _MIX: Final = {
     "schedule": 22, "once": 12, "shared_key": 9, "many": 8, "live": 16, "live_once": 8, "cancel": 12,
     "key_then_cancel": 6, "get": 7, "wait": 4,
@@ -35,12 +38,14 @@ class Workload:
         only: str | None = None,
         *,
         sleepers: Sequence[Sleeper] = (),
+        rich: bool = False,
     ) -> None:
         self._rng = rng
         self._prefix = prefix
         self._count = 0
         self._only = only
         self._sleepers = sleepers
+        self._rich = rich
         self._targets = targets  # ids that may be canceled or looked up; whoever learns of one adds it
 
     def next(self) -> list[Ask]:
@@ -65,8 +70,19 @@ class Workload:
             nested=self._nested(op) if deep and kind == "mutation" and rng.random() < 0.15 else None,
             cancel=self._target() if deep and kind == "mutation" and rng.random() < 0.15 else None,
             writes=kind == "action" and rng.random() < 0.6,
-            **(sleeper._asdict() if sleeper is not None else {}),
+            **(sleeper._asdict() if sleeper is not None else self._more(kind) if self._rich else {}),
         )
+
+    def _more(self, kind: Kind) -> dict[str, Any]:
+        """Draw what a job may have beside its work."""
+        rng, more = self._rng, dict[str, Any]()
+        if rng.random() < 0.3:
+            more |= {"tries": rng.choice((2, 3, 4)), "flaky": rng.choice((0, 1, 1, 2, 3))}
+        if rng.random() < 0.25:
+            more["lane"] = rng.choice(_LANES)
+        if kind == "action" and rng.random() < 0.1:
+            more |= {"timeout_us": _TIMEOUT_US, "nap_us": 10 * _TIMEOUT_US}
+        return more
 
     def _nested(self, op: str) -> Body:
         return Body(f"{op}/n", fail=True, children=(self._body(f"{op}/n/0", deep=False),))
@@ -83,6 +99,9 @@ class Workload:
     # ------------------------------------------------------------ calls
 
     def _schedule(self, op: str) -> list[Ask]:
+        if self._rich and self._rng.random() < 0.15:
+            body = self._body(op, deep=False, fails=False)
+            return [Ask(op, "schedule", (replace(body, brief=True, lane=None, flaky=0),))]
         return [Ask(op, "schedule", (self._body(op),))]
 
     def _once(self, op: str) -> list[Ask]:
@@ -109,7 +128,8 @@ class Workload:
 
     def _cancel(self, op: str) -> list[Ask]:
         target = self._target()
-        return [Ask(op, "cancel", target=target)] if target is not None else self._schedule(op)
+        running = self._rich and self._rng.random() < 0.5
+        return [Ask(op, "cancel", target=target, running=running)] if target is not None else self._schedule(op)
 
     def _key_then_cancel(self, op: str) -> list[Ask]:
         key = f"key-{op}"

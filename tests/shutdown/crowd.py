@@ -45,7 +45,7 @@ class Crowd:
             for ask in asks:
                 self._history.take(["ask", plain(ask), wall_us()])
                 given = await _post(reader, writer, plain(ask))
-                self._history.take(["answer", ask.op, given["verdict"], given["value"], given["leaked"]])
+                self._history.take(["answer", ask.op, given["verdict"], given["value"], given["leaked"], wall_us()])
                 self._targets.extend(new_jobs(ask, Answer(given["verdict"], given["value"])))
                 async with self._answered:
                     self.answers += 1
