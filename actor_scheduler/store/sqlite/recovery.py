@@ -51,7 +51,7 @@ _DEATHS: Final = ours("SELECT deaths FROM main._scheduler_jobs WHERE seq = ?")
 _QUEUES: Final = ours(
     "WITH RECURSIVE queues(name) AS (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' UNION ALL"
     " SELECT (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' AND queue > name) FROM queues"
-    " WHERE name IS NOT NULL) SELECT name FROM queues WHERE name IS NOT NULL"
+    " WHERE name IS NOT NULL) SELECT CAST(name AS BLOB) FROM queues WHERE name IS NOT NULL"
 )
 # The last start, or the newest job, whichever is later.
 _LAST: Final = ours(
@@ -61,21 +61,35 @@ _LAST: Final = ours(
 _SET_LAST: Final = ours("INSERT OR REPLACE INTO main._scheduler_meta (name, value) VALUES ('started_at_us', ?)")
 _ROUTED: Final = ours("SELECT value FROM main._scheduler_meta WHERE name = 'routing'")
 _SET_ROUTED: Final = ours("INSERT OR REPLACE INTO main._scheduler_meta (name, value) VALUES ('routing', ?)")
+# Names of queues are compared as bytes: what a damaged file holds need not be text.
 _WAITING: Final = ours(
-    "SELECT DISTINCT path, kind, priority FROM main._scheduler_jobs WHERE state = 'pending' AND queue = ?"
+    "SELECT DISTINCT path, kind, priority FROM main._scheduler_jobs WHERE state = 'pending' AND queue = CAST(? AS TEXT)"
 )
+_MAKE_ROUTES: Final = ours(
+    "CREATE TEMP TABLE _scheduler_routes (path TEXT, kind TEXT, priority INTEGER, queue TEXT,"
+    " PRIMARY KEY (path, kind, priority)) WITHOUT ROWID"
+)
+_ADD_ROUTE: Final = ours("INSERT OR IGNORE INTO temp._scheduler_routes VALUES (?, ?, ?, ?)")
+_DROP_ROUTES: Final = ours("DROP TABLE temp._scheduler_routes")
+_ROUTE: Final = "FROM temp._scheduler_routes AS r WHERE r.path = j.path AND r.kind = j.kind AND r.priority = j.priority"
 _MOVE: Final = ours(
-    "UPDATE main._scheduler_jobs SET queue = ? WHERE state = 'pending' AND queue = ? AND path = ? AND kind = ?"
-    " AND priority = ?"
+    f"UPDATE main._scheduler_jobs AS j SET queue = iif(lane IS NULL, '', ?) || (SELECT r.queue {_ROUTE})"
+    f" WHERE state = 'pending' AND queue = CAST(? AS TEXT) AND EXISTS (SELECT 1 {_ROUTE})"
 )
 _MOVE_REST: Final = ours(
-    f"UPDATE main._scheduler_jobs SET queue = ? || iif(kind = 'mutation', '{MUTATIONS}', '{ACTIONS}')"
-    " WHERE state = 'pending' AND queue = ?"
+    "UPDATE main._scheduler_jobs SET queue = iif(lane IS NULL, '', ?) ||"
+    f" iif(kind = 'mutation', '{MUTATIONS}', '{ACTIONS}') WHERE state = 'pending' AND queue = CAST(? AS TEXT)"
 )
 _SETTINGS: Final = ours("SELECT name, value FROM main._scheduler_meta WHERE name >= 'set:' AND name < 'set;'")
+_STARTED: Final = (
+    "queue = :queue AND queue >= 'rate:' AND queue < 'rate;' AND j.started_at_us > :since"
+    " AND j.started_at_us IS NOT NULL"
+)
+# Of a job that was tried more than once, its row has the last start, and those before stand on record.
 _STARTS: Final = ours(
-    "SELECT started_at_us FROM main._scheduler_jobs WHERE queue = ? AND queue >= 'rate:' AND queue < 'rate;'"
-    " AND started_at_us > ? AND started_at_us IS NOT NULL ORDER BY started_at_us DESC LIMIT ?"
+    f"SELECT j.started_at_us FROM main._scheduler_jobs AS j WHERE {_STARTED} UNION ALL SELECT a.started_at_us"
+    f" FROM main._scheduler_jobs AS j CROSS JOIN main._scheduler_attempts AS a ON a.job_seq = j.seq WHERE {_STARTED}"
+    " AND a.attempt < j.attempt AND a.started_at_us > :since ORDER BY 1 DESC LIMIT :count"
 )
 _CANCELING: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND canceling = 1")
 
@@ -145,23 +159,41 @@ def _reroute(raw: sqlite3.Connection, routing: Routing) -> None:
     today = repr((sorted(routing.bases.items()), sorted(routing.passes.items())))
     row = raw.execute(_ROUTED).fetchone()
     known = row is not None and row[0] == today
-    for (queue,) in raw.execute(_QUEUES).fetchall():
-        served = _is_served(queue, routing)
-        if known and served:
-            continue
-        parked = PARKED if queue.startswith(PARKED) else ""
-        for path, kind, priority in job_rows.read(raw, _WAITING, (queue,)):
-            right = parked + routing.queue(path, kind, priority)
-            if right != queue:
-                raw.execute(_MOVE, (right, queue, path, kind, priority))
-        if not served:  # what is left of it is damaged: there it fails, and is seen
-            raw.execute(_MOVE_REST, (parked, queue))
+    queues = [queue for queue in _queues(raw) if not (known and _is_served(queue, routing))]
+    if queues:
+        raw.execute(_MAKE_ROUTES)
+        for queue in queues:
+            _move(raw, queue, routing)
+        raw.execute(_DROP_ROUTES)
     if not known:
         raw.execute(_SET_ROUTED, (today,))
 
 
-def _is_served(queue: str, routing: Routing) -> bool:
-    base = base_of(queue.removeprefix(PARKED))
+def _move(raw: sqlite3.Connection, queue: bytes, routing: Routing) -> None:
+    """Move every pending job of a queue that belongs elsewhere, however many functions there are, in one pass."""
+    parked, name = _split(queue)
+    waiting = job_rows.read(raw, _WAITING, (queue,))
+    routes = [(path, kind, priority, routing.queue(path, kind, priority)) for path, kind, priority in waiting]
+    if any(right != name for *_, right in routes):
+        raw.executemany(_ADD_ROUTE, routes)
+        raw.execute(_MOVE, (parked, queue))
+    if not _is_served(queue, routing):  # what is left of it is damaged: there it fails, and is seen
+        raw.execute(_MOVE_REST, (parked, queue))
+
+
+def _queues(raw: sqlite3.Connection) -> list[bytes]:
+    return [queue for (queue,) in raw.execute(_QUEUES)]
+
+
+def _split(queue: bytes) -> tuple[str, str]:
+    """Return whether a queue is a waiting room of lanes, as a prefix, and the name it has otherwise."""
+    text = queue.decode("utf-8", "replace")
+    parked = PARKED if text.startswith(PARKED) else ""
+    return parked, text.removeprefix(parked)
+
+
+def _is_served(queue: bytes, routing: Routing) -> bool:
+    base = base_of(_split(queue)[1])
     return base in (MUTATIONS, ACTIONS) or base in routing.passes
 
 
@@ -171,7 +203,7 @@ def found(raw: sqlite3.Connection, routing: Routing, now_us: int, boot: Boot | N
         gate: _starts(raw, gate, limit, now_us) for gate, limit in routing.gates.items() if isinstance(limit, Rate)
     }
     return Found(
-        queues=[queue for (queue,) in raw.execute(_QUEUES) if not queue.startswith(PARKED)],
+        queues=[name for parked, name in map(_split, _queues(raw)) if not parked],
         settings={name.removeprefix(SETTING): value for name, value in raw.execute(_SETTINGS)},
         starts=starts,
         prune_us=oldest(raw),
@@ -184,7 +216,8 @@ def _starts(raw: sqlite3.Connection, gate: str, rate: Rate, now_us: int) -> list
     """Return the last starts that a rate has let through, whatever their priority was."""
     queues = [gate, *(f"{gate}#{priority}" for priority in range(-PRIORITY_MAX, PRIORITY_MAX + 1) if priority)]
     since_us = now_us - rate.period_us
-    found = [at_us for queue in queues for (at_us,) in raw.execute(_STARTS, (queue, since_us, rate.starts))]
+    asked = [{"queue": queue, "since": since_us, "count": rate.starts} for queue in queues]
+    found = [at_us for values in asked for (at_us,) in raw.execute(_STARTS, values)]
     return sorted(found)[-rate.starts :]
 
 
