@@ -36,13 +36,16 @@ class Attempt:
         self.sleeping = 0  # calls of ctx.sleep under way: the attempt waits for the clock
         self.verdict: Failed | Stopped | None = None  # why it was canceled, if we did it
         self.told = False  # its outcome was handed over: it did not end within its grace
+        self.begun = False  # its task took its first step; one that is canceled before would never see it
+        self.unwanted = False  # its task was canceled, or is to end at its first step
 
 
 class Attempts:
     """Starts claimed actions and hands over their outcomes.
 
-    Invariant: an attempt is in `_running`, and its slot is taken, from its claim's acknowledgement until its coroutine
-    really ended, whatever was recorded meanwhile.
+    Invariant: an attempt is in `_running` or `_stuck`, and its slot is taken, from its claim's acknowledgement until
+    its coroutine really ended, whatever was recorded meanwhile.  In `_stuck` are those whose outcome was recorded
+    before; a job's next attempt enters its body only when the one before has left it.
     """
 
     def __init__(
@@ -59,22 +62,23 @@ class Attempts:
         self._ended = ended
         self._freed = freed
         self._stirred = stirred
-        self._running: dict[int, Attempt] = {}
+        self._running: dict[int, Attempt] = {}  # by job
+        self._stuck: dict[int, Attempt] = {}  # the same: of one job at most one, as the next waits for it
         self._abandoned = False
         self._grace_is_over = False
 
     def __len__(self) -> int:
         """Return how many attempts are running."""
-        return len(self._running)
+        return len(self._running) + len(self._stuck)
 
     @property
     def waiting_for_clock(self) -> bool:
         """Whether every running attempt is in ctx.sleep: only time can move them."""
-        return all(attempt.sleeping for attempt in self._running.values())
+        return all(self._in_body(seq).sleeping for seq in self._running)
 
     def describe(self) -> str:
         """Return the paths of the running attempts, for a message."""
-        return ", ".join(sorted(attempt.job.path for attempt in self._running.values()))
+        return ", ".join(sorted(attempt.job.path for attempt in self._all()))
 
     # ------------------------------------------------------------ one attempt
 
@@ -89,11 +93,11 @@ class Attempts:
 
     async def _run(self, attempt: Attempt) -> None:
         job = attempt.job
+        attempt.begun = True
         reach("action.started")
         outcome: Outcome
         try:
-            self._host.starting(job)
-            outcome = await self._host.action(job)
+            outcome = await self._body(attempt)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             # Without anybody asking for it, the function raised it itself: awaiting a task it had canceled, say.
@@ -102,7 +106,8 @@ class Attempts:
         except BaseException as error:  # SystemExit of a function must not stop the app
             outcome = self._failed(job, error)
         finally:
-            self._running.pop(job.seq, None)
+            owner = self._stuck if attempt.told else self._running
+            owner.pop(job.seq, None)
             if attempt.timer is not None:
                 attempt.timer.cancel()
             self._freed(attempt.queue)
@@ -114,6 +119,16 @@ class Attempts:
                 log_failure(job, outcome)
             self._ended(job, outcome)
         self._stirred()
+
+    async def _body(self, attempt: Attempt) -> Outcome:
+        """Enter the body, once an attempt before it has left it: one that was retried though it ignores its end."""
+        if attempt.unwanted:
+            return self._canceled(attempt)
+        earlier = self._stuck.get(attempt.job.seq)
+        if earlier is not None and earlier.task is not None:
+            await asyncio.wait([earlier.task])
+        self._host.starting(attempt.job)
+        return await self._host.action(attempt.job)
 
     def _failed(self, job: DueJob, error: BaseException) -> Outcome:
         return self._host.judge(job, self._host.failure(error), error)
@@ -155,9 +170,13 @@ class Attempts:
         if attempt.timer is not None:
             attempt.timer.cancel()
         attempt.verdict = verdict
-        assert attempt.task is not None
-        attempt.task.cancel()
+        self._interrupt(attempt)
         self._after(attempt, TIMEOUT_GRACE_US, self._grace_ran_out)
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        attempt.unwanted = True
+        if attempt.begun and attempt.task is not None:
+            attempt.task.cancel()
 
     def _grace_ran_out(self, attempt: Attempt) -> None:
         """Record the outcome of an attempt that ignores its cancellation. Its slot stays taken, and it is not retried.
@@ -168,6 +187,7 @@ class Attempts:
         assert verdict is not None
         log.error("%s %s ignores its cancellation; it keeps its slot until it ends", job.path, job.id)
         attempt.told = True
+        self._stuck[job.seq] = self._running.pop(job.seq)
         if not self._abandoned:
             self._ended(job, verdict)
         self._stirred()
@@ -175,16 +195,20 @@ class Attempts:
     @contextlib.contextmanager
     def sleeping(self, seq: int | None) -> Iterator[None]:
         """Mark an attempt as waiting for the clock."""
-        attempt = self._running.get(seq) if seq is not None else None
-        if attempt is None:
+        if seq is None or not (seq in self._running or seq in self._stuck):
             yield
             return
+        attempt = self._in_body(seq)
         attempt.sleeping += 1
         self._stirred()
         try:
             yield
         finally:
             attempt.sleeping -= 1
+
+    def _in_body(self, seq: int) -> Attempt:
+        """Return the attempt of this job that has entered its body: one that is retried waits for one that is stuck."""
+        return self._stuck[seq] if seq in self._stuck else self._running[seq]
 
     # ------------------------------------------------------------ shutdown
 
@@ -197,16 +221,15 @@ class Attempts:
         if tasks and grace_seconds > 0 and not self._grace_is_over:
             await asyncio.wait(tasks, timeout=grace_seconds)
         tasks = self._tasks()
-        for task in tasks:
-            task.cancel()
+        for attempt in self._all():
+            self._interrupt(attempt)
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         for attempt in list(self._running.values()):
             if attempt.timer is not None:
                 attempt.timer.cancel()
-            if not attempt.told:
-                log.error("%s %s ignores its cancellation; it is left behind", attempt.job.path, attempt.job.id)
-                self._ended(attempt.job, attempt.verdict or _INTERRUPTED)
+            log.error("%s %s ignores its cancellation; it is left behind", attempt.job.path, attempt.job.id)
+            self._ended(attempt.job, attempt.verdict or _INTERRUPTED)
         self._abandoned = True
 
     def grace_is_over(self) -> None:
@@ -217,7 +240,7 @@ class Attempts:
         """Stop every attempt and record nothing, as if the process had died."""
         self._abandoned = True
         tasks = self._tasks()
-        for attempt in self._running.values():
+        for attempt in self._all():
             if attempt.timer is not None:
                 attempt.timer.cancel()
         for task in tasks:
@@ -226,4 +249,7 @@ class Attempts:
             await asyncio.wait(tasks, timeout=1.0)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [attempt.task for attempt in self._running.values() if attempt.task is not None]
+        return [attempt.task for attempt in self._all() if attempt.task is not None]
+
+    def _all(self) -> list[Attempt]:
+        return [*self._running.values(), *self._stuck.values()]
