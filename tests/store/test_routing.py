@@ -45,15 +45,15 @@ async def reopened(bench: Bench, routing: Routing) -> Any:
 
 
 @contextlib.contextmanager
-def steps(bench: Bench) -> Iterator[list[int]]:
-    """Count the thousands of steps that SQLite takes meanwhile."""
+def steps(bench: Bench, *, every: int = 1000) -> Iterator[list[int]]:
+    """Count the steps that SQLite takes meanwhile, by thousands."""
     count = [0]
 
     def tick() -> int:
         count[0] += 1
         return 0
 
-    raw(bench).set_progress_handler(tick, 1000)
+    raw(bench).set_progress_handler(tick, every)
     try:
         yield count
     finally:
