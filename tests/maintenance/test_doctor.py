@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actor_scheduler.limits import WAL_BYTES_WARN
 from actor_scheduler.store.sqlite import connection, contents
 from actor_scheduler.store.sqlite import doctor as module
 from actor_scheduler.store.sqlite.connection import has_wal_reset_bug
@@ -282,7 +283,7 @@ def test_a_large_log_a_stale_journal_and_a_suspect_are_told(path: Path) -> None:
     report = doctor(path, NOW_US)
     says(report, "warning", "scheduled mutation number 4711")
     with path.with_name("app.db-wal").open("wb") as log:
-        log.truncate(module.WAL_WARN_BYTES)
+        log.truncate(WAL_BYTES_WARN)
     path.with_name("app.db-journal").write_bytes(b"x" * 100)
     with only_looked(path):
         report = doctor(path, NOW_US)

@@ -65,9 +65,26 @@ def kept() -> Namespace[Any]:
     return ns
 
 
-def make(path: Path, **options: Any) -> Rig:
+class ForgettingRig(Rig):
+    """A rig whose app forgets, as in production; the rig of other tests has it keep everything."""
+
+    async def start(self) -> None:
+        begin = self.app._start
+
+        async def forgetting() -> None:
+            self.app._prunes = True
+            await begin()
+
+        self.app._start = forgetting
+        try:
+            await super().start()
+        finally:
+            self.app._start = begin
+
+
+def make(path: Path, *namespaces: Namespace[Any]) -> Rig:
     """Return an app with these functions."""
-    return Rig(path, kept(), synchronous="NORMAL", **options)
+    return ForgettingRig(path, kept(), *namespaces, synchronous="NORMAL")
 
 
 async def there(rig: Rig, *job_ids: str) -> list[bool]:
@@ -230,7 +247,7 @@ async def test_the_ended_jobs_of_a_kept_file_are_kept_a_week_from_their_end(vers
     ended = [row for row in jobs(copy_of(version, path)) if row["state"] in ("success", "failed", "canceled")]
     assert ended
     for moment_us, count in ((LEFT_US + KEEP_US // 2, len(ended)), (LEFT_US + KEEP_US + SECOND_US, 0)):
-        rig = Rig(path, shop(), second_release(), create=False, max_running_actions=2)
+        rig = ForgettingRig(path, shop(), second_release(), create=False, max_running_actions=2)
         rig.app.schema(SCHEMA)
         rig.clock.move_to(moment_us)
         async with rig:
@@ -309,7 +326,7 @@ async def test_a_child_outlives_the_job_that_scheduled_it(path: Path) -> None:
     async def parent(ctx: MutationCtx[Any]) -> str:
         return await ctx.scheduler.run_after(7_200, "k:week")
 
-    async with Rig(path, kept(), ns) as rig:
+    async with make(path, ns) as rig:
         parent_id = await rig.app.scheduler.run_now("p:parent")
         child_id = (await rig.app.scheduler.wait(parent_id)).result
         await rig.pass_time(7_200)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from actor_scheduler.clock import monotonic_us
 from actor_scheduler.errors import SchemaError
-from actor_scheduler.limits import SECOND_US
+from actor_scheduler.limits import SECOND_US, WAL_BYTES_WARN
 from actor_scheduler.store.sqlite.blame import NOBODY, noted
 from actor_scheduler.store.sqlite.connection import SQLITE_MIN, has_wal_reset_bug, network_file_system
 from actor_scheduler.store.sqlite.contents import examine
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 Access: TypeAlias = Literal["closed", "left", "live"]
 
-WAL_WARN_BYTES: Final = 64 << 20  # the size to which a checkpoint cuts the log: larger, and something holds it
-FREE_WARN_BYTES: Final = 2 * WAL_WARN_BYTES  # room for the log at its largest, and for what it is written into
+FREE_WARN_BYTES: Final = 2 * WAL_BYTES_WARN  # room for the log at its largest, and for what it is written into
 _WAL_HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, two salts, two checksums
 _WAL_MAGIC: Final = 0x377F0682  # the last bit says in which byte order the checksums were made
 _WAL_VERSION: Final = 3_007_000
@@ -162,7 +161,7 @@ def _beside(findings: Findings, place: Path, owner: int | None) -> None:
     """Judge the files beside it: which of them must be there depends on whether the file is in use."""
     wal, journal = _size(place, "-wal"), _size(place, "-journal")
     findings.fact("log", "none" if wal is None else shown_bytes(wal))
-    if wal is not None and wal >= WAL_WARN_BYTES:
+    if wal is not None and wal >= WAL_BYTES_WARN:
         findings.warning(
             f"the log is large: {shown_bytes(wal)}",
             "Something holds an old snapshot: look for a long query, a long backup, or a reader outside the app.",
