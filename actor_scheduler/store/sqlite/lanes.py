@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from actor_scheduler.crashpoints import reach
 from actor_scheduler.model import Entry
 from actor_scheduler.queues import PARKED
 from actor_scheduler.store.sqlite.fence import ours
@@ -60,7 +61,9 @@ class Lanes:
             return
         if changes.effects.ended:
             changes.lanes.update(lane for (lane,) in self._raw.execute(_LANES_OF, (str(changes.effects.ended),)))
-        self._settle(changes.lanes, changes)
+        if changes.lanes:
+            self._settle(changes.lanes, changes)
+            reach("lanes.settled")
 
     def settle_all(self, changes: Changes) -> None:
         """Settle every lane that has unfinished jobs: at boot, when any of them may have ended."""

@@ -120,6 +120,7 @@ def begin_boot(raw: sqlite3.Connection, now_us: int, host: Host) -> Boot:
         interrupted = [_judge_left(raw, left, boot, now_us, host) for left in job_rows.left_behind(raw, boot)]
         reach("boot.judged")
         _reroute(raw, host.routing)
+        reach("boot.rerouted")
         next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
         raw.execute(_RESERVE, (next_seq + SEQ_BLOCK,))
         last_us = raw.execute(_LAST).fetchone()[0]
