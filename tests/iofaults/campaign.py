@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.crash.checker import Violation
-from tests.crash.history import History, Trace
+from tests.crash.history import History
 from tests.iofaults import planted
 from tests.iofaults.rules import Ended, judge
 from tests.iofaults.scenarios import FINDS, SCENARIOS, Fault, Files, Mode, Run, read_told
@@ -138,9 +138,8 @@ def sweep_through(sweep: Sweep, folder: Path, found: Mapping[str, History]) -> R
                 home, SCENARIOS[sweep.scenario], Fault(sweep.files, sweep.calls, sweep.error, sweep.mode, nth)
             )
             report.counts["runs"] += 1
-            _take_starts(before, home / "starts")
             image = {path.name: path.read_bytes() for path in (home / "run").iterdir()}
-            content = runner.run(judged.look(image))
+            content = runner.run(judged.look(image, (home / "starts").read_bytes()))
             bad = judge(before, ended, content, heals=sweep.mode is not Mode.FOR_EVER)
             report.violations.extend((str(sweep), nth, violation) for violation in bad)
             for event in ended.told:
@@ -166,11 +165,6 @@ def _prepare(folder: Path, scenario: str) -> History:
     for event in ended.told:
         history.take(event)
     return history
-
-
-def _take_starts(history: History, path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    history.starts = [Trace(op, job, int(at_us)) for op, job, at_us in (line.split(" ") for line in lines)]
 
 
 def _child(home: Path, life: Callable[[Run], Awaitable[None]], fault: Fault | None) -> Ended:

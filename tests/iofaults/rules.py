@@ -54,8 +54,8 @@ def judge(before: History, ended: Ended, content: Content, *, heals: bool) -> li
     violations = list(_process(ended, history, heals=heals))
     found = broken(history, content, {content.state})
     if heals and not content.errors:
-        found += [bad for bad in check(_seen(history, content)) if bad.rule is Rule.UNFINISHED]
-    failed = {row.op for row in content.rows if row.kind == "action" and row.cause == "error"}
+        found += [bad for bad in check(content.of(history)) if bad.rule is Rule.UNFINISHED]
+    failed = {row.op for row in content.left.rows if row.kind == "action" and row.cause == "error"}
     return violations + [bad for bad in found if not _expected(bad, failed)]
 
 
@@ -65,10 +65,6 @@ def _expected(found: Violation, failed_actions: Collection[str]) -> bool:
     The virtual clock runs ahead of the one that the functions note.  An action whose own calls the store refuses, fails.
     """
     return found.rule is Rule.EARLY or (found.rule is Rule.UNPLANNED and found.subject in failed_actions)
-
-
-def _seen(history: History, content: Content) -> History:
-    return replace(history, rows=content.rows, effects=content.effects)
 
 
 def _process(ended: Ended, history: History, *, heals: bool) -> Iterator[Violation]:

@@ -22,7 +22,7 @@ ROW = JobRow(JOB, "a", "action", "failed", 1, 1, "interrupted")
 
 
 def _rules(told: list[list[Any]] = WELL, *, row: JobRow = ROW, **ended: Any) -> set[object]:
-    content = Content((row,), {JOB: 1}, (), "s")
+    content = Content(History(rows=[row]), "s")
     return {found.rule for found in judge(History(), Ended(told, **{"status": 0, **ended}), content, heals=True)}
 
 

@@ -7,13 +7,13 @@ To them come those that only such a moment can show.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from tests.crash.checker import Rule, View, Violation, check
-from tests.crash.history import TERMINAL, History, JobRow, Trace
+from tests.crash.history import TERMINAL, History
 
 
 class AfterCut(StrEnum):
@@ -30,36 +30,38 @@ class AfterCut(StrEnum):
 class Content:
     """What a file holds after our own recovery, or why it can't be read."""
 
-    rows: tuple[JobRow, ...] = ()
-    attempts: Mapping[str, int] | None = None  # by job id: how many starts the row knows of
-    effects: tuple[Trace, ...] = ()
+    left: History = field(default_factory=History)  # its rows, and what else the crash test reads of it
     state: str = ""  # stands for everything in the tables: two files with the same hold the same
     errors: tuple[str, ...] = ()
+
+    def of(self, told: History) -> History:
+        """Return the history of this file: what was told, and what is left."""
+        return replace(self.left, asks=told.asks, answers=told.answers)
 
 
 _NOT_YET: Final = frozenset({Rule.UNFINISHED, Rule.FILE})
 
 
-def broken(history: History, content: Content, committed: Collection[str], *, durable: bool = True) -> list[Violation]:
-    """Return every promise that is broken when this content is what is left of this history.
+def broken(told: History, content: Content, committed: Collection[str], *, durable: bool = True) -> list[Violation]:
+    """Return every promise that is broken when this content is what is left of what was told.
 
     `committed` are the states that some commit made.  Without `durable` (synchronous=NORMAL) what was acknowledged may
     be gone, and with it the row of an action that was started: only what is there is judged.
     """
     if content.errors:
         return [Violation(_rule(AfterCut.UNUSABLE), "file", error) for error in content.errors]
-    seen = replace(history, rows=content.rows, effects=content.effects)
+    seen = content.of(told)
     if not durable:
-        here = {row.id for row in content.rows}
-        seen = replace(seen, answers={}, starts=[trace for trace in history.starts if trace.job in here])
+        here = {row.id for row in seen.rows}
+        seen = replace(seen, answers={}, starts=[trace for trace in seen.starts if trace.job in here])
     violations = [found for found in check(seen) if found.rule not in _NOT_YET]
     if content.state not in committed:
         violations.append(Violation(_rule(AfterCut.NOT_A_PREFIX), "file"))
-    violations.extend(_pending(View(seen), content.attempts or {}, durable=durable))
+    violations.extend(_pending(View(seen), durable=durable))
     return violations
 
 
-def _pending(view: View, attempts: Mapping[str, int], *, durable: bool) -> Iterator[Violation]:
+def _pending(view: View, *, durable: bool) -> Iterator[Violation]:
     """Judge the jobs that have not ended: what they did already, they will do again."""
     starts = Counter(trace.job for trace in view.history.starts)
     for row in view.history.rows:
@@ -67,7 +69,7 @@ def _pending(view: View, attempts: Mapping[str, int], *, durable: bool) -> Itera
             continue
         if row.kind == "mutation" and view.effects_of_job[row.id]:
             yield Violation(_rule(AfterCut.EFFECT_BEFORE_END), row.op)
-        if durable and row.kind == "action" and starts[row.id] > attempts.get(row.id, 0):
+        if durable and row.kind == "action" and starts[row.id] > row.attempt:
             yield Violation(_rule(AfterCut.WOULD_START_AGAIN), row.op, f"{starts[row.id]} starts")
         if row.id in view.canceled_ids:
             yield Violation(_rule(AfterCut.CANCEL_LOST), row.op, row.state)

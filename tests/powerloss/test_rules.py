@@ -27,7 +27,6 @@ def _history() -> History:
         history.take(["answer", op, "ack", ack, []])
     history.take(["ask", plain(Ask("d", "cancel", target=THREE)), 0])
     history.take(["answer", "d", "ack", True, []])
-    history.starts = [Trace("b", TWO, 5)]
     return history
 
 
@@ -38,13 +37,17 @@ def _content() -> Content:
         JobRow(TWO, "b", "action", "failed", 1, 1, "interrupted"),
         JobRow(THREE, "c", "mutation", "canceled", 1),
     )
-    return Content(rows, {ONE: 0, TWO: 1, THREE: 0}, (Trace("a", ONE, 5),), "s")
+    return Content(History(rows=rows, effects=[Trace("a", ONE, 5)], starts=[Trace("b", TWO, 5)]), "s")
+
+
+def _left(**changes: object) -> Content:
+    return replace(_content(), left=replace(_content().left, **changes))  # type: ignore[arg-type]
 
 
 def _with(number: int, **changes: object) -> Content:
-    rows = list(_content().rows)
+    rows = list(_content().left.rows)
     rows[number] = replace(rows[number], **changes)  # type: ignore[arg-type]
-    return replace(_content(), rows=tuple(rows))
+    return _left(rows=rows)
 
 
 def _rules(content: Content, *, durable: bool = True) -> set[object]:
@@ -62,12 +65,12 @@ def test_a_file_that_keeps_its_promises_breaks_none() -> None:
     [
         (replace(_content(), errors=("page 3 is damaged",)), AfterCut.UNUSABLE),
         (replace(_content(), state="never committed"), AfterCut.NOT_A_PREFIX),
-        (replace(_content(), rows=_content().rows[1:]), Rule.LOST),
+        (_left(rows=_content().left.rows[1:]), Rule.LOST),
         (_with(0, state="pending"), AfterCut.EFFECT_BEFORE_END),
-        (replace(_content(), effects=()), Rule.SPLIT),
-        (replace(_content(), effects=_content().effects * 2), Rule.DOUBLED),
+        (_left(effects=()), Rule.SPLIT),
+        (_left(effects=[*_content().left.effects] * 2), Rule.DOUBLED),
         (_with(2, state="pending"), AfterCut.CANCEL_LOST),
-        (replace(_with(1, state="pending", cause=None), attempts={}), AfterCut.WOULD_START_AGAIN),
+        (_with(1, state="pending", cause=None, attempt=0), AfterCut.WOULD_START_AGAIN),
     ],
 )  # fmt: skip
 def test_a_broken_promise_is_named(content: Content, rule: object) -> None:
@@ -82,8 +85,8 @@ def test_a_retry_may_start_again_what_its_row_counts() -> None:
 
 def test_without_durability_what_is_gone_is_forgiven_and_what_is_half_there_is_not() -> None:
     """NORMAL may lose the last commits, whole."""
-    assert _rules(replace(_content(), rows=(), effects=()), durable=False) == set()
-    assert _rules(replace(_content(), effects=()), durable=False) == {Rule.SPLIT}
+    assert _rules(_left(rows=(), effects=()), durable=False) == set()
+    assert _rules(_left(effects=()), durable=False) == {Rule.SPLIT}
     assert _rules(replace(_content(), state="never committed"), durable=False) == {AfterCut.NOT_A_PREFIX}
 
 
@@ -110,7 +113,7 @@ async def test_a_damaged_page_is_seen(tmp_path: Path) -> None:
     """Whichever page is overwritten: the start refuses the file, or the check of the file names it."""
     image = await _image(tmp_path / "made")
     judge = Judge(tmp_path / "judged")
-    assert len((await judge.look(image)).rows) == 40
+    assert len((await judge.look(image)).left.rows) == 40
     page = 4096
     data = image[DB]
     for at in range(0, len(data), page):
