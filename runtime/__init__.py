@@ -51,6 +51,7 @@ from runtime.functions import Action, Function, Mutation, Namespace, Query, Sche
 from runtime.hooks import JobEvent
 from runtime.invoker import Access, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
 from runtime.maintenance import Backup, Report, doctor
+from runtime.quota import Quota
 
 __all__ = [
     "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppScheduler",
@@ -59,8 +60,8 @@ __all__ = [
     "FunctionError", "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidTime",
     "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind", "LimitExceeded",
     "LocalInvoker", "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable", "NotStarted",
-    "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Reader", "Report",
-    "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable", "Scheduler", "SchemaError", "SqlRefused",
-    "State", "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost",
-    "UnknownFunction", "Writer", "WriterStuck", "WrongKind", "doctor",
+    "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Quota", "Reader",
+    "Report", "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable", "Scheduler", "SchemaError",
+    "SqlRefused", "State", "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TimedOut",
+    "TransactionLost", "UnknownFunction", "Writer", "WriterStuck", "WrongKind", "doctor",
 ]  # fmt: skip

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from actor_scheduler.model import Args
     from actor_scheduler.ports import Running
     from actor_scheduler.store.sqlite.store import Synchronous
+    from runtime.quota import Quota
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,10 +67,10 @@ class App(Generic[AuthT]):
     `db` is the file; it is created unless `create=False`.  `auth` resolves who a call acts as; it is also asked for
     scheduled runs, with an invoker whose source is "scheduler".  `lock_timeout` is how long a start waits for a
     predecessor to let go of the file; `grace` how long running actions may go on when the app stops; both are
-    timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once.  `synchronous="NORMAL"`
-    trades the last moments before a power cut for speed with few callers.  `exit_when_stuck` ends the process (code 70)
-    when a mutation has held the writer for over 30 seconds, so that a supervisor starts it again; without it the app
-    refuses new work, says so in `unready_reason`, and waits.
+    timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once; `quota` what one user
+    may call live.  `synchronous="NORMAL"` trades the last moments before a power cut for speed with few callers.
+    `exit_when_stuck` ends the process (code 70) when a mutation has held the writer for over 30 seconds, so that a
+    supervisor starts it again; without it the app refuses new work, says so in `unready_reason`, and waits.
     """
 
     @overload
@@ -84,6 +85,7 @@ class App(Generic[AuthT]):
         lock_timeout: Delay = 10,
         grace: Delay = 10,
         max_running_actions: int = ACTIONS_MAX,
+        quota: Quota[Any] | None = None,
         exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None: ...
@@ -100,6 +102,7 @@ class App(Generic[AuthT]):
         lock_timeout: Delay = 10,
         grace: Delay = 10,
         max_running_actions: int = ACTIONS_MAX,
+        quota: Quota[AuthT] | None = None,
         exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None: ...
@@ -115,6 +118,7 @@ class App(Generic[AuthT]):
         lock_timeout: Delay = 10,
         grace: Delay = 10,
         max_running_actions: int = ACTIONS_MAX,
+        quota: Quota[Any] | None = None,
         exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None:
@@ -130,6 +134,7 @@ class App(Generic[AuthT]):
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._nonces: NonceSource = SystemNonces()
         self._auth = auth
+        self._quota = quota
         self._on_stuck = _exit if exit_when_stuck else None
         self._registry = Registry()
         self._schema: list[SchemaStep] = []
@@ -316,6 +321,7 @@ class App(Generic[AuthT]):
             self._nonces,
             self._hooks,
             routing,
+            self._quota,
         )
         store = self._make_store(
             self._db,

@@ -34,6 +34,7 @@ from runtime.context import ActionCtx, MutationCtx, QueryCtx
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
 from runtime.invoker import Invoker, JobInvoker
+from runtime.quota import Usage
 from runtime.waiting import within
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from actor_scheduler.store.base import MutationBody, Snapshot, Store, Tx
     from runtime.hooks import Hooks
     from runtime.providers import Providers
+    from runtime.quota import Quota
     from runtime.registry import Registry
 
 
@@ -84,6 +86,7 @@ class Engine:
         nonces: NonceSource,
         hooks: Hooks,
         routing: Routing,
+        quota: Quota[Any] | None = None,
     ) -> None:
         self.registry = registry
         self.clock = clock
@@ -95,6 +98,7 @@ class Engine:
         self.routing = routing
         self.prepares = resolver is not None
         self._resolver = resolver
+        self._usage = Usage(quota, clock) if quota is not None else None
         self.nonces = nonces
         self._running: Running | None = None
 
@@ -135,7 +139,8 @@ class Engine:
         idempotency_key: str | None = None,
     ) -> Any:
         """Run a function now and return what it returned. A mutation is durable when this returns."""
-        return await self.enter(prepare(self.registry, path, args, invoker, auth), once=idempotency_key)
+        with contextlib.nullcontext() if self._usage is None else self._usage.admitted(auth):
+            return await self.enter(prepare(self.registry, path, args, invoker, auth), once=idempotency_key)
 
     async def enter(self, called: Invocation, *, inside: bool = False, once: str | None = None) -> Any:
         """Bring a prepared invocation to where its kind runs: a reader, the writer's turn, or right here."""

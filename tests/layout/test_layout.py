@@ -51,8 +51,8 @@ LAYERS = {
 
 # The runtime, from the bottom up: at run time a module imports only those before it.
 RUNTIME = (
-    "invoker", "providers", "waiting", "conversion", "validation", "policy", "functions", "invoke", "registry",
-    "context", "hooks", "engine", "app_scheduler", "app", "maintenance", "testing", "__init__",
+    "invoker", "providers", "quota", "waiting", "conversion", "validation", "policy", "functions", "invoke",
+    "registry", "context", "hooks", "engine", "app_scheduler", "app", "maintenance", "testing", "__init__",
 )  # fmt: skip
 
 # What pure modules never need: the world outside.
