@@ -79,8 +79,8 @@ class View:
         self.brief = {ack for ask, body, ack in self.acked_ids() if body.brief}
         self.canceled_ids = set(self._canceled())
         self.asked_to_end = _possible_cancels(self)
-        self.cancels = Counter(ask.target for ask in self.asks.values() if ask.do == "cancel")
-        self.cancels.update(body.cancel for body in self.bodies.values())
+        self.cancels = Counter(ask.target or ask.target_key for ask in self.asks.values() if ask.do == "cancel")
+        self.cancels.update(body.cancel for body in self.bodies.values() if body.cancel is not None)
 
     def _walk(self, body: Body, times: int = 1) -> None:
         self.bodies[body.op], self.times[body.op] = body, times
@@ -263,7 +263,8 @@ def _canceled(view: View) -> Iterator[Violation]:
     for job_id in view.canceled_ids:
         row = view.row_by_id.get(job_id)
         # One that waited for its next attempt, or was told to end in another life, has run before it was canceled.
-        ran_before = row is not None and (row.attempt > 1 or row.cause is not None or view.cancels[job_id] > 1)
+        asked = view.cancels[job_id] + (view.cancels[row.key] if row is not None and row.key is not None else 0)
+        ran_before = row is not None and (row.attempt > 1 or row.cause is not None or asked > 1)
         ran = view.effects_of_job[job_id] + (0 if ran_before else len(view.starts[job_id]))
         if row is not None and row.state in TERMINAL and (ran or row.state != "canceled"):
             yield Violation(Rule.CANCELED_RAN, row.op, f"{row.state}, ran {ran} times")

@@ -70,7 +70,7 @@ class Workload:
             nested=self._nested(op) if deep and kind == "mutation" and rng.random() < 0.15 else None,
             cancel=self._target() if deep and kind == "mutation" and rng.random() < 0.15 else None,
             writes=kind == "action" and rng.random() < 0.6,
-            **(sleeper._asdict() if sleeper is not None else self._more(kind) if self._rich else {}),
+            **{**(sleeper._asdict() if sleeper is not None else {}), **(self._more(kind) if self._rich else {})},
         )
 
     def _more(self, kind: Kind) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def plan_stops(seed: int, total: int) -> list[list[Stop]]:
 
 
 def _pause(rng: random.Random, kind: Kind) -> float:
-    return rng.uniform(0.0, 0.05) if kind.at_start else rng.choice((0.0, 0.15, rng.uniform(0.0, 1.2)))
+    return rng.uniform(0.0, 0.03) if kind.at_start else rng.choice((0.0, 0.15, rng.uniform(0.0, 1.2)))
 
 
 # ------------------------------------------------------------------ running
@@ -268,7 +268,7 @@ class _Server:
         for at in range(0 if self._only else _CLIENTS):
             prefix = f"{plan.life}w{at}"
             rng = random.Random(f"{plan.seed} {prefix}")
-            workloads.append(Workload(rng, prefix, self._targets, sleepers=SLEEPERS))
+            workloads.append(Workload(rng, prefix, self._targets, sleepers=SLEEPERS, rich=True))
         await crowd.run(port, self._only or self._history.unacknowledged(), workloads, _CALLS)
 
     def _judge(self, status: int, took: float, *, hung: bool) -> None:
