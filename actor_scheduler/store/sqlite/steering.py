@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import KeyConflict
 from actor_scheduler.ids import parse_id
+from actor_scheduler.limits import ATTEMPTS_KEPT
 from actor_scheduler.model import TERMINAL, Entry, Kind, State
 from actor_scheduler.queues import PARKED
 from actor_scheduler.retention import prune_at_us
@@ -43,12 +44,21 @@ _CANCEL: Final = ours(
     " WHERE seq = ? AND state = 'pending'",
 )
 _STOP: Final = ours("UPDATE main._scheduler_jobs SET canceling = 1 WHERE seq = ? AND state = 'in_progress'")
-_ROUTE: Final = ours("SELECT path, kind, priority, lane FROM main._scheduler_jobs WHERE seq = ? AND state = 'failed'")
+_ROUTE: Final = ours(
+    "SELECT path, kind, priority, lane, attempt FROM main._scheduler_jobs WHERE seq = ? AND state = 'failed'"
+)
 _RETRY: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, queue = ?, completed_at_us = NULL,"
     " prune_at_us = NULL, started_at_us = NULL, cause = NULL, error = NULL, error_code = NULL, error_data = NULL,"
     " traceback = NULL, deaths = 0, canceling = 0 WHERE seq = ? AND state = 'failed'",
 )
+_RECORD: Final = ours(
+    "INSERT OR REPLACE INTO main._scheduler_attempts (job_seq, attempt, boot, started_at_us, ended_at_us, cause, error)"
+    " SELECT seq, attempt, coalesce(boot, 0), coalesce(started_at_us, completed_at_us, 0), completed_at_us, cause,"
+    " error FROM main._scheduler_jobs WHERE seq = ? AND state = 'failed'"
+)
+_FORGET_OLD: Final = ours("DELETE FROM main._scheduler_attempts WHERE job_seq = ? AND attempt <= ?")
+_FORGET_LAST: Final = ours("DELETE FROM main._scheduler_attempts WHERE job_seq = ? AND attempt = ?")
 _DROP: Final = ours(
     "DELETE FROM main._scheduler_jobs WHERE seq IN (SELECT value FROM json_each(?))"
     " AND state IN ('success', 'failed', 'canceled')"
@@ -145,16 +155,19 @@ class Steering:
         return row is not None and self._retry(row[0], now_us)
 
     def _retry(self, seq: int, now_us: int) -> bool:
-        row: tuple[str, Kind, int, str | None] | None = self._raw.execute(_ROUTE, (seq,)).fetchone()
+        row: tuple[str, Kind, int, str | None, int] | None = self._raw.execute(_ROUTE, (seq,)).fetchone()
         if row is None:
             return False
-        path, kind, priority, lane = row
+        path, kind, priority, lane, attempt = row
         queue = self._host.routing.queue(path, kind, priority)  # its function may have got other limits since
+        self._raw.execute(_RECORD, (seq,))
         try:
             self._raw.execute(_RETRY, (now_us, queue if lane is None else PARKED + queue, seq))
         except sqlite3.IntegrityError as error:
+            self._raw.execute(_FORGET_LAST, (seq, attempt))
             msg = "another unfinished job has taken this job's key"
             raise KeyConflict(msg) from error
+        self._raw.execute(_FORGET_OLD, (seq, attempt - ATTEMPTS_KEPT))
         if lane is None:
             self._changes.waits(queue, Entry(now_us, seq))
         else:
@@ -165,7 +178,9 @@ class Steering:
     def drop(self, job_id: str) -> bool:
         """Forget a job that has ended, and return whether it had."""
         row = self._by_id(job_id)
-        return row is not None and row[3] in TERMINAL and self._drop([row[0]]) == 1
+        dropped = row is not None and row[3] in TERMINAL and self._drop([row[0]]) == 1
+        reach("drop.written")
+        return dropped
 
     def _drop(self, seqs: Sequence[int]) -> int:
         listed = str(list(seqs))
@@ -206,6 +221,7 @@ class Steering:
             self._raw.execute(_UNSET, (SETTING + name,))
         else:
             self._raw.execute(_SET, (SETTING + name, value))
+        reach("setting.written")
 
 
 def oldest(raw: sqlite3.Connection) -> int | None:
