@@ -86,9 +86,10 @@ _STEP_2: Final = (
     "ALTER TABLE _scheduler_jobs ADD COLUMN chain INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE _scheduler_jobs ADD COLUMN canceling INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE _scheduler_jobs ADD COLUMN prune_at_us INTEGER",
-    # Seven days after completion, as for every job that ends from now on.
+    # Seven days after completion, as for every job that ends from now on. A moment that no calendar has is damage: such
+    # a job stays until somebody drops it.
     """UPDATE _scheduler_jobs SET prune_at_us = completed_at_us + 604800000000
-        WHERE state IN ('success', 'failed', 'canceled') AND typeof(completed_at_us) = 'integer'""",
+        WHERE state IN ('success', 'failed', 'canceled') AND completed_at_us BETWEEN 0 AND 253402300799000000""",
     "CREATE INDEX _scheduler_jobs_prune ON _scheduler_jobs (prune_at_us) WHERE prune_at_us IS NOT NULL",
     """CREATE INDEX _scheduler_jobs_lane ON _scheduler_jobs (lane, attempt = 0, fire_at_us, seq)
         WHERE lane IS NOT NULL AND state IN ('pending', 'in_progress')""",

@@ -65,10 +65,13 @@ _DROP: Final = ours(
 )
 _DROP_ATTEMPTS: Final = ours("DELETE FROM main._scheduler_attempts WHERE job_seq IN (SELECT value FROM json_each(?))")
 _OLD: Final = ours(
-    "SELECT seq FROM main._scheduler_jobs WHERE prune_at_us <= ? AND prune_at_us IS NOT NULL ORDER BY prune_at_us"
-    " LIMIT ?"
+    "SELECT seq FROM main._scheduler_jobs WHERE prune_at_us <= ? AND prune_at_us IS NOT NULL"
+    " AND state IN ('success', 'failed', 'canceled') ORDER BY prune_at_us LIMIT ?"
 )
-_OLDEST: Final = ours("SELECT min(prune_at_us) FROM main._scheduler_jobs WHERE prune_at_us IS NOT NULL")
+_OLDEST: Final = ours(
+    "SELECT prune_at_us FROM main._scheduler_jobs WHERE prune_at_us IS NOT NULL"
+    " AND state IN ('success', 'failed', 'canceled') ORDER BY prune_at_us LIMIT 1"
+)
 _SET: Final = ours("INSERT OR REPLACE INTO main._scheduler_meta (name, value) VALUES (?, ?)")
 _UNSET: Final = ours("DELETE FROM main._scheduler_meta WHERE name = ?")
 SETTING: Final = "set:"  # before the name of a setting, among the names of the meta table
@@ -226,5 +229,5 @@ class Steering:
 
 def oldest(raw: sqlite3.Connection) -> int | None:
     """Return when the first ended job can be forgotten."""
-    found: int | None = raw.execute(_OLDEST).fetchone()[0]
-    return found
+    row = raw.execute(_OLDEST).fetchone()
+    return row[0] if row is not None else None
