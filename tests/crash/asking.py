@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from runtime import ActorSchedulerError, App, FunctionError, OutcomeUnknown, PartiallyScheduled
-from tests.crash.functions import call_of, calls_of, options_of, work
+from tests.crash.functions import POOL, call_of, calls_of, options_of, work
 from tests.crash.history import Answer, Ask, plain
 
 _WAIT_SECONDS = 0.05
@@ -57,6 +57,10 @@ async def _call(app: App[Any], ask: Ask) -> Any:
             return await scheduler.cancel(ask.target, running=ask.running)
         case "cancel":
             return await scheduler.cancel(key=ask.target_key or "", running=ask.running)
+        case "drop":
+            return await scheduler.drop(ask.target or "")
+        case "pool":
+            return await scheduler.set_pool(POOL, ask.value)
         case "wait":
             return (await scheduler.wait(ask.target or "", timeout=_WAIT_SECONDS)).state
         case "get":

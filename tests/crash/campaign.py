@@ -232,6 +232,8 @@ def read_out(history: History, db: Path, starts: Path) -> None:
         history.failed_us = {
             (format_id(seq, nonce), attempt): at_us for seq, nonce, attempt, at_us in file.execute(_ATTEMPTS)
         }
+        set_to = file.execute("SELECT value FROM _scheduler_meta WHERE name = 'set:pool:side'").fetchone()
+        history.pool = set_to[0] if set_to is not None else None
         history.effects = [Trace(*values) for values in file.execute("SELECT op, job, at_us FROM effects")]
     lines = starts.read_text(encoding="utf-8").split("\n")[:-1] if starts.exists() else []
     started = (line.split(" ") for line in lines)

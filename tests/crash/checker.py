@@ -5,14 +5,14 @@ It knows nothing of how the scheduler works, only what was asked, what was answe
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from actor_scheduler.limits import RETRY_US_MIN
-from tests.crash.history import TERMINAL, Ask, Body, History, JobRow, Trace, seq_of
+from tests.crash.history import PAUSE_US_MIN, TERMINAL, Body, History, JobRow, Trace, seq_of
+from tests.crash.view import View
 
 
 class Rule(StrEnum):
@@ -39,7 +39,8 @@ class Rule(StrEnum):
     NUMBER_REUSED = "the number of a rolled-back job, whose id was handed out, was given out again"
     STATE_CHANGED = "a job that was seen ended has another state now"
     UNPLANNED = "a job's outcome is not the one its function gave"
-    GHOST = "something exists that nobody asked for"
+    GHOST = "something exists that nobody asked for, or that was dropped"
+    SETTING = "an acknowledged setting does not hold"
     UNEXPECTED = "a call failed in an unexpected way"
     FILE = "the file is damaged"
 
@@ -50,82 +51,6 @@ class Violation(NamedTuple):
     rule: Rule
     subject: str
     detail: str = ""
-
-
-class View:
-    """A history, indexed."""
-
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.asks: dict[str, Ask] = {op: sent[0][0] for op, sent in history.asks.items()}
-        self.bodies: dict[str, Body] = {}
-        self.times: Counter[str] = Counter()  # how often it may be done, of each body
-        self.nested: set[str] = set()
-        self.parents: dict[str, str] = {}  # who scheduled it, of what was scheduled by a function
-        self.asked_by: dict[str, Ask] = {}  # of the bodies that came straight from outside
-        for ask in self.asks.values():
-            for body in ask.bodies:
-                self.asked_by[body.op] = ask
-                self._walk(body)
-        self.row_by_id = {row.id: row for row in history.rows}
-        self.rows: defaultdict[str, list[JobRow]] = defaultdict(list)
-        for row in history.rows:
-            self.rows[row.op].append(row)
-        self.effects: Counter[str] = Counter(trace.op for trace in history.effects)
-        self.effects_of_job: Counter[str | None] = Counter(trace.job for trace in history.effects)
-        self.starts: defaultdict[str | None, list[Trace]] = defaultdict(list)
-        for trace in sorted(history.starts, key=lambda trace: trace.at_us):
-            self.starts[trace.job].append(trace)
-        self.brief = {ack for ask, body, ack in self.acked_ids() if body.brief}
-        self.canceled_ids = set(self._canceled())
-        self.asked_to_end = _possible_cancels(self)
-        self.cancels = Counter(ask.target or ask.target_key for ask in self.asks.values() if ask.do == "cancel")
-        self.cancels.update(body.cancel for body in self.bodies.values() if body.cancel is not None)
-
-    def _walk(self, body: Body, times: int = 1) -> None:
-        self.bodies[body.op], self.times[body.op] = body, times
-        inside = times * body.tries if body.kind == "action" else times  # what an attempt did before it failed, stands
-        if body.writes:
-            self.bodies[body.inner.op], self.times[body.inner.op] = body.inner, inside
-        if body.nested is not None:
-            self.nested.add(body.nested.op)
-            self._walk(body.nested, inside)
-        for child in body.children:
-            self.parents[child.op] = body.op
-            self._walk(child, inside)
-
-    def _canceled(self) -> Iterator[str]:
-        """Yield the ids whose cancellation somebody was told of."""
-        for op, ask in self.asks.items():
-            acks = self.history.acks(op)
-            if ask.do == "cancel" and True in acks and not ask.running:
-                if ask.target is not None:
-                    yield ask.target
-                # A key that is canceled by name is used by one job only.
-                yield from (row.id for row in self.history.rows if ask.target_key and row.key == ask.target_key)
-            if ask.do == "live" and ask.bodies[0].cancel and any(ack["canceled"] for ack in acks):
-                yield ask.bodies[0].cancel
-        for row in self.history.rows:
-            body = self.bodies.get(row.op)
-            if row.canceled and row.state == "success" and body is not None and body.cancel is not None:
-                yield body.cancel
-
-    def never_was(self, job_id: str) -> bool:
-        """Whether there is no trace of such a job: no row, nor any that may have been forgotten."""
-        if job_id in self.row_by_id:
-            return False
-        ops = {trace.op for trace in self.starts[job_id]}
-        ops |= {trace.op for trace in self.history.effects if trace.job == job_id}
-        return not any(op in self.bodies and self.bodies[op].brief for op in ops)
-
-    def acked_ids(self) -> Iterator[tuple[Ask, Body, str]]:
-        """Yield every acknowledged id, with the call and the body it stands for."""
-        for op, ask in self.asks.items():
-            for ack in self.history.acks(op):
-                if ask.do == "schedule":
-                    yield ask, ask.bodies[0], ack
-                elif ask.do == "many":
-                    yield from ((ask, body, job_id) for body, job_id in zip(ask.bodies, ack, strict=True))
 
 
 def check(history: History) -> list[Violation]:
@@ -246,7 +171,7 @@ def _early(view: View) -> Iterator[Violation]:
     }
     for (job_id, attempt), failed_us in view.history.failed_us.items():
         following = began.get((job_id, attempt + 1))
-        if following is not None and following.at_us < failed_us + RETRY_US_MIN:
+        if following is not None and following.at_us < failed_us + PAUSE_US_MIN:
             yield Violation(Rule.EARLY, following.op, f"attempt {attempt + 1}, after {following.at_us - failed_us} us")
 
 
@@ -293,18 +218,6 @@ def _may_be_canceled(view: View, row: JobRow) -> bool:
         above.kind == "action" and (above.id in view.asked_to_end or above.key in view.asked_to_end)
         for above in view.rows[parent]
     )
-
-
-def _possible_cancels(view: View) -> set[str | None]:
-    """Return the ids and keys that may have been canceled by what was asked and not rolled back."""
-    possible = set[str | None]()
-    for op, ask in view.asks.items():
-        if ask.do == "cancel" and not view.history.definitely_refused(op):
-            possible.add(ask.target or ask.target_key or "")
-        if ask.key is not None and ask.on_conflict == "replace" and view.rows[op]:
-            possible.add(ask.key)
-    possible.update(body.cancel for op, body in view.bodies.items() if body.cancel is not None and view.effects[op])
-    return possible - {None, ""}
 
 
 def _outcomes(view: View) -> Iterator[Violation]:
@@ -423,12 +336,26 @@ def _ghosts(view: View) -> Iterator[Violation]:
     for row in view.history.rows:
         if row.op not in view.bodies:
             yield Violation(Rule.GHOST, row.op, "a job")
+    for op, ask in view.asks.items():
+        if ask.do == "drop" and True in view.history.acks(op) and ask.target in view.row_by_id:
+            yield Violation(Rule.GHOST, ask.target or "", "was dropped")
     for trace in view.history.effects:
         if trace.op not in view.bodies or (trace.job is not None and view.never_was(trace.job)):
             yield Violation(Rule.GHOST, trace.op, "an effect")
     for trace in view.history.starts:
         if trace.job is not None and view.never_was(trace.job):
             yield Violation(Rule.GHOST, trace.op, "a start of a job that does not exist")
+
+
+def _settings(view: View) -> Iterator[Violation]:
+    """The value in force is the last one acknowledged, or one that came after it or beside it."""
+    sent = [(op, ask, at_us) for op, all_sent in view.history.asks.items() for ask, at_us in all_sent[:1]]
+    pools = [(ask.value, at_us, view.answered_us(op)) for op, ask, at_us in sent if ask.do == "pool"]
+    last_us = max((at_us for _, at_us, answered_us in pools if answered_us is not None), default=None)
+    if last_us is not None:
+        possible = {value for value, _, answered_us in pools if answered_us is None or answered_us >= last_us}
+        if view.history.pool not in possible:
+            yield Violation(Rule.SETTING, "pool", f"{view.history.pool}, not one of {possible}")
 
 
 def _file(view: View) -> Iterator[Violation]:
@@ -438,5 +365,5 @@ def _file(view: View) -> Iterator[Violation]:
 
 _RULES = (
     _acknowledged, _refused, _unexpected, _reported, _finished, _mutations, _actions, _early, _canceled, _outcomes,
-    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file, _lanes,
+    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file, _lanes, _settings,
 )  # fmt: skip

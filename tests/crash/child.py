@@ -46,6 +46,7 @@ class Life:
             max_running_actions=plan.slots,
         )  # fmt: skip
         self._targets: list[str] = list(plan.targets)
+        self._brief: list[str] = []
 
     async def run(self) -> None:
         """Start, ask for everything, and stop while some calls are still under way."""
@@ -64,7 +65,7 @@ class Life:
     async def _work(self, prefix: str, calls: int | None = None) -> None:
         rng = random.Random(f"{self._plan.seed} {prefix}")
         # All aim at each other's jobs.
-        workload = Workload(rng, prefix, self._targets, self._plan.only, rich=self._plan.rich)
+        workload = Workload(rng, prefix, self._targets, self._plan.only, brief=self._brief, rich=self._plan.rich)
         for _ in range(calls if calls is not None else self._plan.calls):
             for ask in workload.next():
                 await self._send(ask)
@@ -87,6 +88,8 @@ class Life:
         given = await answer(self._app, ask)
         self._tell("answer", ask.op, given.verdict, given.value, given.leaked, wall_us())
         self._targets.extend(new_jobs(ask, given))
+        if ask.bodies and ask.bodies[0].brief:
+            self._brief.extend(new_jobs(ask, given))
 
     def _tell(self, *event: Any) -> None:
         os.write(self._out, json.dumps(event, separators=(",", ":")).encode() + b"\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 from actor_scheduler.model import JobOptions
 from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, Retry
-from tests.crash.history import Body, plain
+from tests.crash.history import PAUSE_PART, PAUSE_US, Body, plain
 
 crash = Namespace("crash")
 
@@ -25,10 +25,10 @@ CREATE TABLE effects (
 """
 
 _PADDING = 1_500  # bytes per effect: the log grows past the automatic checkpoint within one file's lives
+POOL = "side"  # of the actions that are forgotten soon
 DEADLY = 9  # the exit status of a life that a deadly job ended
 _NAP_US = 5_000
 _BRIEFLY = timedelta(milliseconds=1)
-_PAUSE_SECONDS = 0.004  # below the least pause there is: how long it is, is the scheduler's
 _record_start: Callable[[bytes], None] | None = None
 _nap_us_max: int | None = None
 
@@ -56,6 +56,7 @@ def make_app(db: str, starts: str, *, auth: bool, hurried: bool = False, **optio
         options["auth"] = _nobody
     app: App[Any] = App(db, namespaces=[crash], **options)
     app.schema(SCHEMA)
+    app.pool(POOL, 10)
     return app
 
 
@@ -74,7 +75,7 @@ def options_of(body: Body) -> JobOptions:
     """Return the options a body is scheduled with."""
     options: JobOptions = {}
     if body.tries > 1:
-        options["retry"] = Retry(body.tries, base=_PAUSE_SECONDS, factor=1.0, jitter=0.5)
+        options["retry"] = Retry(body.tries, base=PAUSE_US / 1_000_000, factor=1.0, jitter=PAUSE_PART)
     if body.lane is not None:
         options["lane"] = body.lane
     if body.timeout_us:
@@ -130,7 +131,7 @@ async def act(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
     return await _act(ctx, Body.of(body))
 
 
-@crash.action(keep=_BRIEFLY)
+@crash.action(keep=_BRIEFLY, pool=POOL)
 async def act_briefly(ctx: ActionCtx, *, body: dict[str, Any]) -> int:
     """Do the same, and be forgotten soon after."""
     return await _act(ctx, Body.of(body))

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Do: TypeAlias = Literal["schedule", "many", "live", "cancel", "get", "wait"]
+Do: TypeAlias = Literal["schedule", "many", "live", "cancel", "get", "wait", "drop", "pool"]
 Kind: TypeAlias = Literal["mutation", "action"]
 Verdict: TypeAlias = Literal["ack", "refused", "unknown", "error"]
 
 TERMINAL = frozenset({"success", "failed", "canceled"})
+PAUSE_US = 40_000  # between two attempts, more or less
+PAUSE_PART = 0.5  # by how much of it, at most
+PAUSE_US_MIN = int(PAUSE_US * (1 - PAUSE_PART))
 INNER = "+m"  # what an action's own mutation adds to the action's op
 
 
@@ -74,9 +77,10 @@ class Ask:
     key: str | None = None
     on_conflict: str = "keep"
     idem: str | None = None
-    target: str | None = None  # a job's id, of cancel, get and wait
+    target: str | None = None  # a job's id, of cancel, get, wait and drop
     target_key: str | None = None  # of cancel
     running: bool = False  # of cancel: a running action is to stop
+    value: int | None = None  # of pool: its new limit
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Ask:
@@ -157,6 +161,7 @@ class History:
     starts: Sequence[Trace] = ()
     failed_us: dict[tuple[str, int], int] = field(default_factory=dict)  # when an attempt failed, if another followed
     file_errors: Sequence[str] = ()
+    pool: int | None = None  # the limit that was set
 
     def take(self, event: Sequence[Any]) -> None:
         """Add one line of a child's pipe."""

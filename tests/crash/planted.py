@@ -170,15 +170,16 @@ def _joined(replies: list[Any]) -> Any:
 
 def _lanes_at_once() -> None:
     """Every job of a lane goes into its queue, not only the head."""
-    settle = Lanes._settle
+    settle = Lanes.settle
 
-    def settle_all(self: Any, lane: str, changes: Any) -> None:
-        settle(self, lane, changes)
-        for seq, queue, fire_at_us in self._raw.execute(_PARKED, (lane,)).fetchall():
-            self._raw.execute(_UNPARK, (queue.removeprefix(PARKED), seq))
-            changes.waits(queue.removeprefix(PARKED), Entry(fire_at_us, seq))
+    def settle_for_all(self: Any, changes: Any) -> None:
+        settle(self, changes)
+        for lane in changes.lanes:
+            for seq, queue, fire_at_us in self._raw.execute(_PARKED, (lane,)).fetchall():
+                self._raw.execute(_UNPARK, (queue.removeprefix(PARKED), seq))
+                changes.waits(queue.removeprefix(PARKED), Entry(fire_at_us, seq))
 
-    _put(Lanes, "_settle", settle_all)
+    _put(Lanes, "settle", settle_for_all)
 
 
 def _attempts_not_counted() -> None:
@@ -197,6 +198,11 @@ def _no_pause() -> None:
     _put(engine, "next_attempt_us", at_once)
 
 
+def _setting_in_memory() -> None:
+    """A setting holds for this process only."""
+    _put(Steering, "set", lambda self, name, value: None)
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "second_transaction": _second_transaction,
     "reply_before_commit": _reply_before_commit,
@@ -211,6 +217,7 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "lanes_at_once": _lanes_at_once,
     "attempts_not_counted": _attempts_not_counted,
     "no_pause": _no_pause,
+    "setting_in_memory": _setting_in_memory,
 }
 
 

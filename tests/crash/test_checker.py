@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from actor_scheduler.limits import RETRY_US_MIN
 from tests.crash.checker import Rule, check
-from tests.crash.history import Answer, Ask, Body, History, JobRow, Trace, plain
+from tests.crash.history import PAUSE_US_MIN, Answer, Ask, Body, History, JobRow, Trace, plain
 
 _NOW_US = 1_000_000
 _DELAY_US = 500
@@ -125,8 +124,8 @@ def _tell_more(story: Story) -> None:
     story.ask(Ask("again", "schedule", (Body("again", kind="action", tries=3, flaky=1),)), Answer("ack", _id(21)))
     story.row(_row(21, "again", "action", attempt=2))
     story.started("again", 21)
-    story.history.failed_us = {(_id(20), 1): _LATER_US - RETRY_US_MIN, (_id(21), 1): _LATER_US}
-    story.started("again", 21, 2, _LATER_US + RETRY_US_MIN)
+    story.history.failed_us = {(_id(20), 1): _LATER_US - PAUSE_US_MIN, (_id(21), 1): _LATER_US}
+    story.started("again", 21, 2, _LATER_US + PAUSE_US_MIN)
     lane = tuple(Body(f"lane-{at}", lane="a") for at in (0, 1))
     story.ask(Ask("lane", "many", lane), Answer("ack", [_id(22), _id(23)]))
     for at in (0, 1):
@@ -140,6 +139,9 @@ def _tell_more(story: Story) -> None:
     story.row(_row(25, "stopped", "action", "canceled"))
     story.started("stopped", 25)
     story.row(_row(26, "stopped/0", state="canceled"))
+    story.ask(Ask("limit", "pool", value=2), Answer("ack", at_us=_LATER_US))
+    story.history.pool = 2
+    story.ask(Ask("forget", "drop", target=_id(24)), Answer("ack", value=True))
 
 
 def test_a_history_that_keeps_every_promise_is_without_violations() -> None:
@@ -222,9 +224,9 @@ _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
     )),
     ("action started twice", Rule.STARTED_TWICE, lambda story: story.started("killed", 10)),
     ("action started once too often", Rule.STARTED_TWICE, lambda story: (
-        story.change("parent/0", attempt=2), story.started("parent/0", 2, 2, _LATER_US + RETRY_US_MIN),
+        story.change("parent/0", attempt=2), story.started("parent/0", 2, 2, _LATER_US + PAUSE_US_MIN),
     ) and None),
-    ("one attempt twice", Rule.STARTED_TWICE, lambda story: story.started("again", 21, 2, _LATER_US + RETRY_US_MIN)),
+    ("one attempt twice", Rule.STARTED_TWICE, lambda story: story.started("again", 21, 2, _LATER_US + PAUSE_US_MIN)),
     ("a failed attempt not counted", Rule.ATTEMPTS, lambda story: story.change("tried", attempt=1)),
     ("failed for good too early", Rule.ATTEMPTS, lambda story: story.change("bad", attempt=0)),
     ("interrupted for good too early", Rule.ATTEMPTS, lambda story: story.change("killed", attempt=0)),
@@ -237,7 +239,7 @@ _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
     ("a lane in the wrong order", Rule.LANE, _overtaken),
     ("a job forgotten before it ran", Rule.LOST, _no_effect("brief")),
     ("an attempt after the cancel's answer", Rule.CANCELED_RAN, lambda story: (
-        story.change("stopped", attempt=2), story.started("stopped", 25, 2, _LATER_US + RETRY_US_MIN),
+        story.change("stopped", attempt=2), story.started("stopped", 25, 2, _LATER_US + PAUSE_US_MIN),
     ) and None),
     ("action never started", Rule.NOT_STARTED, lambda story: story.starts.pop(0) and None),
     ("effect before due", Rule.EARLY, _early),
@@ -271,6 +273,8 @@ _PLANTED: list[tuple[str, Rule, Callable[[Story], None]]] = [
         story.change("bad", state="success"), story.ran("bad", 11),
     ) and None),
     ("a job nobody asked for", Rule.GHOST, _with_row(_row(57, "ghost"))),
+    ("a dropped job is there again", Rule.GHOST, lambda story: story.row(_row(24, "brief"))),
+    ("a setting that does not hold", Rule.SETTING, lambda story: setattr(story.history, "pool", None)),
     ("a start of no job", Rule.GHOST, lambda story: story.started("killed", 58)),
     ("an unexpected error", Rule.UNEXPECTED, _answered("lost", Answer("error", "KeyError()"))),
     ("a damaged file", Rule.FILE, lambda story: setattr(story.history, "file_errors", ["row 1 missing from index"])),

@@ -45,6 +45,9 @@ ROWS = {
         "mutation.failed_rolled_back mutation.failure_written",
         (Rule.ROLLED_BACK, Rule.CHILD_MISSING, Rule.NUMBER_REUSED),
     ),
+    "k2_after_the_commit_of_a_setting_or_a_drop": Row(
+        "setting.written drop.written turn.committed turn.replied", (Rule.SETTING, Rule.GHOST)
+    ),
     "k4_after_the_alarm_was_set": Row("alarm.armed refill.read", (Rule.UNFINISHED, Rule.EARLY)),
     "k5_in_the_body_of_a_mutation": Row(
         "mutation.before mutation.savepoint mutation.body_done", (Rule.SPLIT, Rule.DOUBLED, Rule.UNPLANNED)
@@ -55,7 +58,7 @@ ROWS = {
     "k7_after_the_commit_of_a_mutation": Row("turn.committed turn.replied", (Rule.DOUBLED, Rule.STATE_CHANGED)),
     "k8_before_the_claim_of_an_action": Row("claim.before claim.written", (Rule.STARTED_TWICE, Rule.UNFINISHED)),
     "k9_between_the_claim_and_the_outcome_of_an_action": Row(
-        "action.before_start action.started action.body_done complete.before",
+        "action.before_start action.started action.body_done complete.before lanes.settled",
         (Rule.STARTED_TWICE, Rule.NOT_STARTED, Rule.ATTEMPTS, Rule.LANE),
     ),
     "k10_at_the_outcome_of_an_action": Row("complete.written turn.committed", (Rule.STATE_CHANGED, Rule.NOT_STARTED)),

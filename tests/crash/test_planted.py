@@ -47,6 +47,7 @@ _HUNTS = {
     "batch_in_pieces": _hunt(Rule.PARTIAL, at="turn.committed", after=(5, 6, 7, 8, 9), only="many"),
     "lanes_at_once": _hunt(Rule.LANE, at=None, after=(60, 70, 80, 90), rich=True),
     "attempts_not_counted": _hunt(Rule.STARTED_TWICE, Rule.ATTEMPTS, at=None, after=(70, 80, 90), rich=True),
+    "setting_in_memory": _hunt(Rule.SETTING, at="turn.replied", after=(6, 7, 8), only="pool", rich=True),
     "no_pause": _hunt(Rule.EARLY, at=None, after=(70, 80, 90), rich=True),
 }
 _GIVE_UP_SECONDS = 0.5  # what the last life of a bug that forgets jobs waits for them

@@ -18,6 +18,7 @@ _MIX: Final = {
     "schedule": 22, "once": 12, "shared_key": 9, "many": 8, "live": 16, "live_once": 8, "cancel": 12,
     "key_then_cancel": 6, "get": 7, "wait": 4,
 }  # fmt: skip
+_RICH_MIX: Final = {**_MIX, "drop": 5, "pool": 4}
 
 
 class Sleeper(NamedTuple):
@@ -38,6 +39,7 @@ class Workload:
         only: str | None = None,
         *,
         sleepers: Sequence[Sleeper] = (),
+        brief: Sequence[str] = (),
         rich: bool = False,
     ) -> None:
         self._rng = rng
@@ -45,6 +47,7 @@ class Workload:
         self._count = 0
         self._only = only
         self._sleepers = sleepers
+        self._brief = brief  # ids of jobs that may be dropped
         self._rich = rich
         self._targets = targets  # ids that may be canceled or looked up; whoever learns of one adds it
 
@@ -52,7 +55,8 @@ class Workload:
         """Return the next call, or a few that belong together, to be sent one after the other."""
         op = f"{self._prefix}.{self._count}"
         self._count += 1
-        name = self._only or self._rng.choices(list(_MIX), list(_MIX.values()))[0]
+        mix = _RICH_MIX if self._rich else _MIX
+        name = self._only or self._rng.choices(list(mix), list(mix.values()))[0]
         draw: Callable[[str], list[Ask]] = getattr(self, f"_{name}")
         return draw(op)
 
@@ -134,6 +138,12 @@ class Workload:
     def _key_then_cancel(self, op: str) -> list[Ask]:
         key = f"key-{op}"
         return [Ask(op, "schedule", (self._body(op),), key=key), Ask(f"{op}c", "cancel", target_key=key)]
+
+    def _drop(self, op: str) -> list[Ask]:
+        return [Ask(op, "drop", target=self._rng.choice(self._brief[-4:]))] if self._brief else self._schedule(op)
+
+    def _pool(self, op: str) -> list[Ask]:
+        return [Ask(op, "pool", value=self._rng.choice((1, 2, 5, 7)))]
 
     def _get(self, op: str) -> list[Ask]:
         target = self._target()
