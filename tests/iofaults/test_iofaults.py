@@ -83,12 +83,14 @@ def test_d2_callers_meet_every_kind_of_answer(campaign: Outcome, answer: str) ->
     assert campaign.counts.get(answer, 0) > 0, campaign.text
 
 
-@pytest.mark.xfail(reason="a lock or blame file that can't be written stops a start, or a stop, with a raw OSError")
 def test_d7_side_files_that_fail_are_no_less_clear(tmp_path: Path) -> None:
     """The lock's file and the one that says who was running fail like any other: with one of our errors, or not."""
     found = engine(tmp_path, "--only", "side")
-    assert (found.status, found.violations) == (0, []), found.text
     assert found.failed
+    unclear = {(sweep, nth) for sweep, nth, rule, *_ in found.violations if rule == "UNCLEAR"}
+    assert {(sweep, nth) for sweep, nth, *_ in found.violations} == unclear, found.text
+    if unclear:
+        pytest.xfail("known: a lock or blame file that can't be written ends a start, or a stop, with a raw OSError")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Final
 from tests.crash.checker import Rule, Violation
 from tests.crash.history import History, plain
 from tests.powerloss.disk import Cut, Disk, Image
-from tests.powerloss.judge import DB, Judge
+from tests.powerloss.judge import Judge
 from tests.powerloss.lives import NOTES, STARTS, Setting, live
 from tests.powerloss.rules import broken
 from tests.shim.log import Event
@@ -26,7 +26,6 @@ from tests.shim.log import Event
 LIVES: Final = 3  # in a row, each on what a cut left of the one before
 _CUTS: Final = (Cut.DROPPED, Cut.REORDERED, Cut.TORN)
 _FINISH_EVERY: Final = 40  # images: one of so many is run on to the end, not only opened
-_BLAME: Final = f"{DB}-blame"
 _MAPPED: Final = ("-shm", "-blame")  # written through memory: not in the log
 
 
@@ -127,7 +126,7 @@ def run_again(case: Case, folder: Path) -> Report:
 def settings(seed: int) -> list[Setting]:
     """Return the lives of one series. One series in four is lived with NORMAL, one has syncs that fail."""
     rng = random.Random(seed)
-    workers, calls = ((4, 4), (12, 1), (1, 14))[seed % 3]  # few, many or no calls share a turn
+    workers, calls = ((4, 2), (8, 1), (1, 6))[seed % 3]  # few, many or no calls share a turn
     lives = [Setting(seed=seed, life=at, workers=workers, calls=calls, auth=rng.random() < 0.5) for at in range(LIVES)]
     if seed % 4 == 3:
         return [replace(setting, synchronous="NORMAL") for setting in lives]
@@ -219,8 +218,6 @@ class Series:
 
     async def _judge_one(self, where: str, cut: Cut, image: Image, setting: Setting, rng: random.Random) -> None:
         counts = self.report.counts
-        if _BLAME in image and rng.random() < 0.2:  # mapped memory: whatever stood there once may be on the disk
-            image[_BLAME] = rng.randint(1, 60).to_bytes(8, "little")
         content = await self._judge.look(image, self._starts)
         if cut is Cut.KEPT:
             self._committed.add(content.state)

@@ -25,7 +25,7 @@ from tests.powerloss.rules import Content
 
 DB: Final = "app.db"
 _LONG_AGO_US: Final = 1_000_000_000_000_000  # in 2001: nothing is due, so a start recovers and dispatches nothing
-_NOT_HERE: Final = (Rule.EARLY,)  # the virtual clock runs ahead of the one that the functions note
+_NOT_HERE: Final = (Rule.EARLY, Rule.LANE)  # the virtual clock runs ahead of the one that the functions note
 _OWN: Final = ("_scheduler_meta", "_scheduler_schema_steps")  # a boot's number and times: not the app's content
 _TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
 

@@ -80,7 +80,7 @@ def live(
         (folder / name).write_bytes(data)
     plan = Plan(
         db=str(folder / DB), starts=str(folder / STARTS), seed=setting.seed, life=setting.life, resend=resend,
-        targets=targets, workers=setting.workers, calls=setting.calls, auth=setting.auth, planted=setting.planted,
+        targets=targets, workers=setting.workers, calls=setting.calls, auth=setting.auth, planted=setting.planted, rich=True,
     )  # fmt: skip
     pid = os.fork()
     if pid == 0:

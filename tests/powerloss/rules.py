@@ -52,8 +52,8 @@ def broken(told: History, content: Content, committed: Collection[str], *, durab
         return [Violation(_rule(AfterCut.UNUSABLE), "file", error) for error in content.errors]
     seen = content.of(told)
     if not durable:
-        here = {row.id for row in seen.rows}
-        seen = replace(seen, answers={}, starts=[trace for trace in seen.starts if trace.job in here])
+        known = {row.id: row.attempt for row in seen.rows}
+        seen = replace(seen, answers={}, starts=[s for s in seen.starts if s.attempt <= known.get(s.job or "", 0)])
     violations = [found for found in check(seen) if found.rule not in _NOT_YET]
     if content.state not in committed:
         violations.append(Violation(_rule(AfterCut.NOT_A_PREFIX), "file"))
