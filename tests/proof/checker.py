@@ -48,6 +48,7 @@ class Rule(StrEnum):
     PARTIAL = "a part of an all-or-none batch exists"
     IDEMPOTENCY = "one idempotency key stands for more than one call"
     KEY_SHARED = "two unfinished jobs have one key"
+    KEY_LOST = "a job does not have the key it was given"
     ID_REUSED = "one id, or its number, was given out for two jobs"
     NUMBER_REUSED = "the number of a rolled-back job, whose id was handed out, was given out again"
     STATE_CHANGED = "a job took a step that its state does not allow"
@@ -56,6 +57,7 @@ class Rule(StrEnum):
     GHOST = "something exists that nobody asked for"
     UNEXPECTED = "a call failed in an unexpected way"
     INDEX = "the index and the file differ"
+    STRANDED = "a job is in progress though nothing runs it"
     ALARM = "the alarm is set too late, or not at all"
     SPINS = "the app keeps itself busy while it waits"
     HANGS = "something waits for ever"
@@ -86,6 +88,8 @@ def _acknowledged(view: View) -> Iterator[Violation]:
             yield Violation(Rule.LOST, op, job_id)
         elif row.op != op and not (ask.key is not None and ask.on_conflict == "keep" and row.key == ask.key):
             yield Violation(Rule.ID_REUSED, op, f"{job_id} is the job of {row.op}")
+        elif ask.key is not None and row.key != ask.key:
+            yield Violation(Rule.KEY_LOST, op, f"asked for {ask.key}, has {row.key}")
     for op, ask in view.asks.items():
         if ask.do == "live" and view.history.acks(op) and not view.effects[op]:
             yield Violation(Rule.LOST, op, "a live mutation")

@@ -79,6 +79,7 @@ class Ask:
     target_key: str | None = None  # of cancel
     running: bool = False  # of cancel: stop it, too, if it runs
     limit: int | None = None  # of pool
+    after_us: int = 0  # its sender waits so long first
 
 
 _PLAIN = Body("")

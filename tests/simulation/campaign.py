@@ -47,7 +47,7 @@ KNOWN_GAPS: Final[dict[str, Callable[[Violation], bool]]] = {
         found.rule is Rule.UNEXPECTED and "list.remove" in found.detail
     ),
     "a job canceled while it is prepared, or refused, goes back into the index": lambda found: (
-        found.rule is Rule.INDEX and found.detail.startswith("lacks [],")
+        found.rule is Rule.INDEX and found.detail.startswith("lacks [], has in vain [(")
     ),
     "a mutation whose failure ended the transaction is not tried again": lambda found: (
         found.rule is Rule.GAVE_UP and "was interrupted" in found.detail

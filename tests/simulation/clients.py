@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.proof.history import Ask, plain
@@ -67,7 +68,22 @@ class Clients:
         for ask in again:
             await self._send(ask, impatient=False)
 
+    def _aimed(self, ask: Ask) -> Ask:
+        """Return the call with the id that "@op" stands for: that of the job which an earlier call scheduled."""
+        if ask.target is not None and ask.target.startswith("@"):
+            return replace(ask, target=self._id_of(ask.target[1:]) or f"{0:032x}")
+        if ask.bodies and (ask.bodies[0].cancel or "").startswith("@"):
+            return replace(ask, bodies=(replace(ask.bodies[0], cancel=self._id_of(ask.bodies[0].cancel[1:])),))
+        return ask
+
+    def _id_of(self, op: str) -> str | None:
+        acks = self._world.history.acks(op)
+        return acks[0] if acks else None
+
     async def _send(self, ask: Ask, impatient: bool) -> None:
+        if ask.after_us:
+            await asyncio.sleep(ask.after_us / SECOND_US)
+        ask = self._aimed(ask)
         if impatient:
             patience = self._world.rng.choice((0, 0.0005, 1, 30))
             value = await self._world.send(ask, lambda ask: asyncio.wait_for(self._call(ask), patience))

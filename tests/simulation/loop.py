@@ -15,6 +15,7 @@ from typing import Any, Final
 
 SECOND_US: Final = 1_000_000
 _CANCELED_MAX: Final = 200  # timers that were taken back, and still stand in the heap
+_PASSES_MAX: Final = 150_000  # without time passing: far more than thousands of jobs due at once take
 _LAG: Final = 0.3  # of the ready handles stay behind in a pass
 
 
@@ -23,7 +24,7 @@ class Crash(BaseException):
 
 
 class Idle(Exception):
-    """Nothing is ready and no timer is set: nothing will ever happen any more."""
+    """Nothing will ever happen any more: nothing is ready and no timer is set, or something is ready for ever."""
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -32,6 +33,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def __init__(self, mono_us: int, rng: random.Random, order: str) -> None:
         super().__init__()
         self.mono_us = mono_us
+        self._passes = 0  # at this very moment
         self.crashed = False
         self.before_pass: Callable[[], None] | None = None
         self._rng = rng
@@ -53,7 +55,11 @@ class SimLoop(asyncio.BaseEventLoop):
         if not ready:
             if not timers:
                 raise Idle
+            self._passes = 0
             self.mono_us = max(self.mono_us, _due_us(timers[0]))
+        self._passes += 1
+        if self._passes > _PASSES_MAX:
+            raise Idle
         while timers and _due_us(timers[0]) <= self.mono_us:
             handle = heapq.heappop(timers)
             handle._scheduled = False

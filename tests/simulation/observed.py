@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actor_scheduler.ids import parse_id
 from actor_scheduler.index import NOTHING
 from actor_scheduler.queues import PARKED
-from actor_scheduler.store.base import CancelJob, Refill, RunDue, TurnResult, Unit
+from actor_scheduler.store.base import CancelJob, CompleteJob, Refill, RunDue, TurnResult, Unit
 from actor_scheduler.store.sqlite import SqliteStore
 from tests.proof.history import Finding
 
@@ -62,6 +62,8 @@ def check_index(world: World) -> Iterator[Finding]:
         pending = file.execute(
             "SELECT queue, fire_at_us, seq FROM _scheduler_jobs WHERE state = 'pending' ORDER BY fire_at_us, seq"
         ).fetchall()
+        mine = "SELECT seq FROM _scheduler_jobs WHERE state = 'in_progress' AND boot = ?"
+        running = [seq for (seq,) in file.execute(mine, (engine.running().store.boot,))]
     stored: dict[str, list[tuple[int, int]]] = {}
     for queue, fire_at_us, seq in pending:
         if not queue.startswith(PARKED):  # it waits for its turn in a lane
@@ -77,7 +79,18 @@ def check_index(world: World) -> Iterator[Finding]:
             yield Finding("INDEX", queue, f"lacks {missing[:3]}, has in vain {extra[:3]}, horizon {window.horizon}")
         if stored.get(queue) and not held and not actor._hold.active:
             yield Finding("INDEX", queue, "is empty at rest though jobs are pending")
+    yield from _check_running(actor, running)
     yield from _check_alarm(world, actor)
+
+
+def _check_running(actor: Any, running: list[int]) -> Iterator[Finding]:
+    """What is in progress runs, or its outcome waits for the store."""
+    known = set(actor.attempts._running)
+    waiting = [*actor._mailbox._commands, *actor._mailbox._kept]
+    known.update(command.unit.job.seq for command in waiting if isinstance(command.unit, CompleteJob))
+    stranded = [seq for seq in running if seq not in known]
+    if stranded:
+        yield Finding("STRANDED", f"jobs {stranded[:3]}", "are in progress, and nothing runs them")
 
 
 def _check_alarm(world: World, actor: Any) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ _FAIL: Final = 0.2
 _MIX: Final = {
     "schedule": 24, "once": 12, "shared_key": 9, "many": 8, "live": 14, "live_once": 8, "live_action": 3, "cancel": 14,
     "key_then_cancel": 6, "get": 6, "retry": 4, "count": 2,
-    "pause": 1, "pool": 1,
+    "pause": 1, "pool": 1, "race": 4, "stop": 5, "lane_between": 3,
 }  # fmt: skip
 
 
@@ -165,6 +165,31 @@ class Workload:
     def _retry(self, op: str) -> list[Ask]:
         target = self._target()
         return [Ask(op, "retry", target=target)] if target is not None else self._schedule(op)
+
+    def _race(self, op: str) -> list[Ask]:
+        """A job, and another one due with it that goes first, and cancels it."""
+        delay_us = self._delay_us()
+        first = Body(f"{op}c", delay_us=delay_us, priority=5, cancel=f"@{op}")
+        return [Ask(op, "schedule", (Body(op, delay_us=delay_us),)), Ask(first.op, "schedule", (first,))]
+
+    def _stop(self, op: str) -> list[Ask]:
+        """An action that would be tried again, and a cancel while it runs."""
+        body = Body(op, kind="action", fails=2, attempts=4, nap_us=SECOND_US)
+        running = self._rng.random() < 0.5
+        return [
+            Ask(op, "schedule", (body,)),
+            Ask(f"{op}s", "cancel", target=f"@{op}", running=running, after_us=500_000),
+        ]
+
+    def _lane_between(self, op: str) -> list[Ask]:
+        """An action that is tried again, and others of its lane that come while it waits."""
+        lane = f"lane {op}"
+        body = Body(op, kind="action", fails=2, attempts=4, lane=lane)
+        others = [
+            Ask(f"{op}{at}", "schedule", (Body(f"{op}{at}", kind="action", lane=lane),), after_us=SECOND_US)
+            for at in (1, 2)
+        ]
+        return [Ask(op, "schedule", (body,)), *others]
 
     def _pause(self, op: str) -> list[Ask]:
         return [Ask(op, "pause"), *self._schedule(f"{op}p"), *self._get(f"{op}g"), Ask(f"{op}r", "resume")]

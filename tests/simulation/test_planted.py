@@ -1,0 +1,30 @@
+"""The simulation can fail: every planted bug is found within 300 seeds, under the name of the promise it breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.proof.checker import Rule, check
+from tests.simulation.campaign import known_gap, memory_folder, simulate
+from tests.simulation.planted import BUGS, planted
+
+_SEEDS = range(1, 301)
+
+
+def seeds_until_found(name: str) -> tuple[int, set[Rule]]:
+    """Return how many seeds it took to find a bug, and what was found; 0 when it was not."""
+    seen: set[Rule] = set()
+    with memory_folder() as folder, planted(name):
+        for seed in _SEEDS:
+            found = {violation.rule for violation in check(simulate(seed, folder).history) if not known_gap(violation)}
+            seen |= found
+            if found & BUGS[name].rules:
+                return seed, seen
+    return 0, seen
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    """A checker that let this bug pass would say nothing by its silence."""
+    seeds, seen = seeds_until_found(name)
+    assert seeds, f"not found; what was seen: {sorted(seen)}"
