@@ -184,10 +184,10 @@ async def _one(*given: Any) -> None:
     await _Server(*given).run()
 
 
-def stop_one(plan: Plan, asks: Sequence[Ask], nursery: Nursery) -> Report:
-    """Send these calls to one server, and SIGTERM once they are answered."""
+def stop_one(plan: Plan, kind: Kind, asks: Sequence[Ask], nursery: Nursery) -> Report:
+    """Send these calls to one server, and the signals once they are answered."""
     report = Report()
-    asyncio.run(_one(plan, Stop(KINDS[0], len(asks), 0.0), History(), [], nursery, report, asks))
+    asyncio.run(_one(plan, Stop(kind, len(asks), 0.0), History(), [], nursery, report, asks))
     return report
 
 

@@ -25,7 +25,7 @@ from tests.crash.checker import Rule
 from tests.crash.history import Ask, Body, plain
 from tests.crash.lives import ROOT, Nursery
 from tests.crash.plan import Plan
-from tests.shutdown.campaign import KINDS, Report, plan_stops, run, stop_one
+from tests.shutdown.campaign import KINDS, Kind, Report, plan_stops, run, stop_one
 from tests.shutdown.server import make_api
 
 SEED = int(os.environ.get("SHUTDOWN_SEED", "1"))
@@ -100,13 +100,17 @@ def test_a_plan_has_every_kind_and_as_many_stops_as_asked_for(total: int) -> Non
 # ------------------------------------------------------------------ single cases
 
 
-@_WAITS_FOR_EVER
-def test_s1_an_action_that_never_gives_in_is_left_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", [KINDS[0], pytest.param(KINDS[1], marks=_WAITS_FOR_EVER)], ids=lambda kind: kind.name.removeprefix("S1 ")
+)
+def test_s1_an_action_that_never_gives_in_is_left_behind(kind: Kind, tmp_path: Path) -> None:
     """It swallows every cancellation; the process ends all the same, and the job is told as interrupted."""
     stubborn = Body("stubborn", kind="action", nap_us=60_000_000, stubborn_us=60_000_000)
     plan = Plan(db=str(tmp_path / "app.db"), starts=str(tmp_path / "starts"), grace_s=0.1)
     with Nursery(tmp_path / "log", "tests.shutdown.server") as nursery:
-        report = stop_one(plan, [Ask("stubborn", "schedule", (stubborn,)), Ask("a", "live", (Body("a"),))], nursery)
+        report = stop_one(
+            plan, kind, [Ask("stubborn", "schedule", (stubborn,)), Ask("a", "live", (Body("a"),))], nursery
+        )
     assert report.troubles == []
     with closing(sqlite3.connect(tmp_path / "app.db")) as file:
         assert file.execute("SELECT state, cause FROM _scheduler_jobs").fetchall() == [("failed", "interrupted")]
