@@ -166,9 +166,9 @@ async def test_a_lane_goes_on_after_a_restart(kill: bool, retry: Retry | None) -
     lanes = Lanes()
     options = {"retry": retry} if retry is not None else {}
     async with Harness(lanes.app) as h:
-        await lanes.run("head", naps=10, **options)
-        await lanes.run("next", naps=10)
-        await h.advance(5)
+        await lanes.run("head", after=1, naps=10, **options)
+        await lanes.run("next", after=1, naps=10)
+        await h.advance(6)
         await h.restart(kill=kill)
         await h.advance(200)
         assert [n for n, _ in lanes.began] == (["head", "head", "next"] if retry is not None else ["head", "next"])
