@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import KeyConflict
@@ -77,6 +77,7 @@ _UNSET: Final = ours("DELETE FROM main._scheduler_meta WHERE name = ?")
 SETTING: Final = "set:"  # before the name of a setting, among the names of the meta table
 
 
+_Row: TypeAlias = "tuple[int, int, str, State, str, int]"  # seq, nonce, path, state, queue, fire_at_us
 Steer: TypeAlias = CancelJob | RetryJob | DropJob | RetryJobs | DropJobs | Prune | Set
 
 
@@ -133,16 +134,21 @@ class Steering:
             return which.running
         return bool(state == "canceled")
 
-    def _find(self, which: CancelJob) -> tuple[int, int, str, State, str, int] | None:
+    def _find(self, which: CancelJob) -> _Row | None:
         if which.key is not None:
-            found: tuple[int, int, str, State, str, int] | None = self._raw.execute(_BY_KEY, (which.key,)).fetchone()
+            found: _Row | None = self._first(_BY_KEY, which.key)
             return found
         return self._by_id(which.job_id or "")
 
-    def _by_id(self, job_id: str) -> tuple[int, int, str, State, str, int] | None:
+    def _by_id(self, job_id: str) -> _Row | None:
         parsed = parse_id(job_id)
-        row = self._raw.execute(_BY_SEQ, (parsed[0],)).fetchone() if parsed else None
+        row: _Row | None = self._first(_BY_SEQ, parsed[0]) if parsed else None
         return row if parsed is not None and row is not None and row[1] == parsed[1] else None
+
+    def _first(self, sql: str, value: str | int) -> Any:
+        """Return the row of a job, or None; one that is damaged can be steered too."""
+        rows = job_rows.read(self._raw, sql, (value,))
+        return rows[0] if rows else None
 
     def cancel_pending(self, seq: int, path: str, queue: str, fire_at_us: int, now_us: int) -> None:
         """Cancel a job that is pending."""
@@ -158,7 +164,7 @@ class Steering:
         return row is not None and self._retry(row[0], now_us)
 
     def _retry(self, seq: int, now_us: int) -> bool:
-        row: tuple[str, Kind, int, str | None, int] | None = self._raw.execute(_ROUTE, (seq,)).fetchone()
+        row: tuple[str, Kind, int, str | None, int] | None = self._first(_ROUTE, seq)
         if row is None:
             return False
         path, kind, priority, lane, attempt = row
