@@ -461,7 +461,10 @@ def lane_ignored() -> list[Patch]:
 @_bug(Rule.LANE)
 def lane_let_go() -> list[Patch]:
     """A job that waits for its next attempt lets others of its lane go first."""
-    return [_reworded(lanes, "_HEAD", "ORDER BY attempt = 0, fire_at_us", "ORDER BY state = 'pending', fire_at_us")]
+    return [
+        _reworded(lanes, "_HEAD", "ORDER BY attempt = 0, fire_at_us", "ORDER BY fire_at_us"),
+        _reworded(lanes, "_QUEUED", "fire_at_us, attempt FROM", "fire_at_us, 0 FROM"),
+    ]
 
 
 @_bug(Rule.OVER_LIMIT)

@@ -192,7 +192,9 @@ class Workload:
         return [Ask(op, "schedule", (body,)), *others]
 
     def _pause(self, op: str) -> list[Ask]:
-        return [Ask(op, "pause"), *self._schedule(f"{op}p"), *self._get(f"{op}g"), Ask(f"{op}r", "resume")]
+        """A pause, something that falls due in it, and its end."""
+        due = Ask(f"{op}p", "schedule", (Body(f"{op}p", delay_us=SECOND_US // 2),))
+        return [Ask(op, "pause"), due, *self._get(f"{op}g"), Ask(f"{op}r", "resume", after_us=SECOND_US)]
 
     def _pool(self, op: str) -> list[Ask]:
         return [Ask(op, "pool", limit=self._rng.choice((0, 1, None)))]
