@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
 _MIB: Final = 1 << 20
-_WARM: Final = 0.2  # of the samples, from the beginning, say nothing about a slope
+_WARM: Final = 0.3  # of the samples, from the beginning, say nothing about a slope: the page cache fills (16 MiB)
 _TIMER_S: Final = 0.01  # between two bare timers
 
 
