@@ -133,7 +133,10 @@ class Workload:
         return [Ask(op, "schedule", (self._body(op),), key=self._rng.choice(_SHARED_KEYS), on_conflict=on_conflict)]
 
     def _many(self, op: str) -> list[Ask]:
-        bodies = tuple(self._body(f"{op}-{at}", deep=False) for at in range(self._rng.choice((2, 4, 9))))
+        if "rate" in self._places and self._rng.random() < 0.4:
+            bodies = tuple(Body(f"{op}-{at}", kind="action", place="rate") for at in range(7))
+        else:
+            bodies = tuple(self._body(f"{op}-{at}", deep=False) for at in range(self._rng.choice((2, 4, 9))))
         return [Ask(op, "many", bodies)]
 
     def _live(self, op: str) -> list[Ask]:
@@ -170,7 +173,8 @@ class Workload:
         """A job, and another one due with it that goes first, and cancels it."""
         delay_us = self._delay_us()
         first = Body(f"{op}c", delay_us=delay_us, priority=5, cancel=f"@{op}")
-        return [Ask(op, "schedule", (Body(op, delay_us=delay_us),)), Ask(first.op, "schedule", (first,))]
+        kind = self._rng.choice(("mutation", "action"))
+        return [Ask(op, "schedule", (Body(op, kind=kind, delay_us=delay_us),)), Ask(first.op, "schedule", (first,))]
 
     def _stop(self, op: str) -> list[Ask]:
         """An action that would be tried again, and a cancel while it runs."""

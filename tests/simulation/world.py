@@ -58,9 +58,8 @@ class World:
         self.boots = 0
         troubled = bool(options.rates or options.spells)
         steady = not (options.steps or options.late)
-        self.history = History(
-            in_order=options.order == "fifo" and not troubled, steady=steady, prompt=steady and not troubled
-        )
+        prompt = steady and options.rates.keys().isdisjoint(("delay", "late answer"))
+        self.history = History(in_order=options.order == "fifo" and not troubled, steady=steady, prompt=prompt)
         self.events: list[tuple[Any, ...]] = []
         self.faults = Faults(options, self.fired)
         self.faults.die = self.die
