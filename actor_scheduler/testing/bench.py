@@ -137,6 +137,7 @@ class Bench:
             merged.pending += result.effects.pending
             merged.gone += result.effects.gone
             merged.ended += result.effects.ended
+            merged.stopping += result.effects.stopping
             if len(replies) == len(units):
                 self.last = TurnResult(replies, merged, result.refills)
                 return replies
