@@ -264,6 +264,7 @@ class Actor:
             except Exception as bug:
                 log.exception("the scheduler actor failed; it starts again from the database")
                 self.broken = StoreUnavailable(f"the scheduler failed: {bug!r}")
+                await pause(self._clock, HOLD_US_MIN)  # one that fails each time must not keep the loop busy
 
     def _has_commands(self) -> bool:
         return bool(len(self._mailbox) or self._mailbox.keeps or self._watch.under_way)
@@ -279,8 +280,7 @@ class Actor:
             return False
         if self._preparation.ready:
             return True
-        now_us = self._clock.now_us()
-        next_us = self._next_us(now_us)
+        next_us = self._next_us(now_us := self._clock.now_us())
         return (next_us is not None and next_us <= now_us) or bool(self.dispatch.refills())
 
     def _next_us(self, now_us: int) -> int | None:

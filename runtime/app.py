@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -145,6 +146,7 @@ class App(Generic[AuthT]):
         self._prunes = True
         self._pools: dict[str, int] = {}
         self._hooks = Hooks()
+        self._backups: set[asyncio.Future[Backup]] = set()
         self._engine: Engine | None = None
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
@@ -262,8 +264,19 @@ class App(Generic[AuthT]):
         whole, checked and on disk.  Cancelling stops it, and nothing is left.  Raises InvalidArgs for a target that
         can't be one (it exists, and not `overwrite`), StoreFull when its disk is full, StoreUnavailable.
         """
-        self._started()
-        return await backup_aside(self._db.resolve(), Path(target), overwrite=overwrite)
+        self._started().running().store.check_file()
+        copying = asyncio.ensure_future(backup_aside(self._db.resolve(), Path(target), overwrite=overwrite))
+        self._backups.add(copying)
+        try:
+            return await copying
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            msg = "the app was stopped while it was being copied; nothing is left of the copy"
+            raise NotStarted(msg) from None
+        finally:
+            self._backups.discard(copying)
 
     @property
     def unready_reason(self) -> str | None:
@@ -357,6 +370,7 @@ class App(Generic[AuthT]):
             return
         actor = engine.running().actor
         try:
+            await self._stop_backups()
             if kill:
                 await actor.kill()
             else:
@@ -365,6 +379,13 @@ class App(Generic[AuthT]):
             self._engine = None
             await self._hooks.close(0 if kill else _HOOKS_SECONDS)
             await engine.providers.close()
+
+    async def _stop_backups(self) -> None:
+        # A copy under way reads: the log could not be emptied before it ends.
+        for copying in (copies := list(self._backups)):
+            copying.cancel()
+        if copies:
+            await asyncio.wait(copies)
 
     def _started(self) -> Engine:
         if self._engine is None:

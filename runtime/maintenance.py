@@ -19,7 +19,8 @@ __all__ = ["Backup", "Report", "doctor"]
 def doctor(db: str | os.PathLike[str], /, *, thorough: bool = False) -> Report:
     """Examine a database file, in use or not, and return what was found; nothing is made or changed.
 
-    `report.problems` is empty when all is well; `print(report.render())` says it in plain text.  Never raises for
-    anything that stands in the file.  `thorough` also compares every index with its table.
+    `report.ok` says whether an app can run on it, `report.problems` what is wrong or worth knowing, the gravest first;
+    `print(report.render())` says it all in plain text.  Never raises for anything that stands in the file.  `thorough`
+    also compares every index with its table.
     """
     return examine(Path(db), SystemClock().now_us(), thorough=thorough)

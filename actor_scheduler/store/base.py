@@ -337,6 +337,10 @@ class Store(Protocol):
         """Return once no turn is under way, also one whose caller was canceled."""
         ...
 
+    def check_file(self) -> None:
+        """Raise StoreUnavailable when what was opened is not there any more."""
+        ...
+
     def check_process(self) -> None:
         """Raise StoreUnavailable in a forked child of the process that owns the store."""
         ...

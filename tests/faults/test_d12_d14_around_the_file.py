@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from actor_scheduler import turn_watch
 from actor_scheduler.store.sqlite import connection, store
-from runtime import App, MutationCtx, Namespace, QueryCtx
+from actor_scheduler.testing.clock import VirtualClock
+from runtime import App, MutationCtx, Namespace, QueryCtx, StoreUnavailable
 
 ns = Namespace("around")
 
@@ -83,3 +85,38 @@ async def test_D14_a_log_that_can_not_be_reset_is_told_once(
         assert len(told) == 1
         assert await app.call(count) == 41
     assert not path.with_name("app.db-wal").exists()
+
+
+async def test_D4_a_reopening_waits_for_a_foreign_reader_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a failed flush nothing is answered before the log was written back; a reader that never ends is given up."""
+    path = tmp_path / "app.db"
+    clock = VirtualClock()
+    app = App(path, namespaces=[ns], clock=clock)
+    app.schema("CREATE TABLE notes (data BLOB)")
+    monkeypatch.setattr(connection, "_BUSY_MS", 1)
+    async with app:
+        await app.call(note)
+        reader = connection.connect_reader(path)
+        try:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM notes").fetchone()
+            running = app._running()
+            running.actor.broken = StoreUnavailable("a flush failed")
+            running.actor._wake.set()
+            while "log can't be written back" not in str(app.unready_reason):
+                await asyncio.sleep(0)
+            with pytest.raises(StoreUnavailable, match="being reopened"):
+                await app.call(count)
+            with pytest.raises(StoreUnavailable):
+                await app.call(note)
+            monkeypatch.setattr(store, "_READER_US", 0)
+            clock.move_to(clock.now_us() + 5_000_000)
+            while app.unready_reason is not None:
+                await asyncio.sleep(0)
+            assert "could not be written back" in caplog.text
+            await app.call(note)
+            assert await app.call(count) == 2
+        finally:
+            reader.close()

@@ -7,6 +7,7 @@ page when a process dies; a power cut may lose it, and then nobody is blamed.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import struct
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger("actor_scheduler")
 
 _NUMBER: Final = struct.Struct("<q")
 NOBODY: Final = 0
@@ -27,7 +30,17 @@ class BlameFile:
         self._map: mmap.mmap | None = None
 
     def open(self) -> int:
-        """Map the file and return whom the last process left in it; NOBODY when it ended in peace."""
+        """Map the file and return whom the last process left in it; NOBODY when it ended in peace.
+
+        Where the file can't be used nobody is blamed, and the log says so: it is no reason not to start.
+        """
+        try:
+            return self._open()
+        except (OSError, ValueError) as error:
+            log.warning("%s can't be used, so a mutation that kills the process can't be told: %s", self._path, error)
+            return NOBODY
+
+    def _open(self) -> int:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             if os.fstat(fd).st_size < _NUMBER.size:
@@ -46,7 +59,10 @@ class BlameFile:
     def remove(self) -> None:
         """Take the file away: the process ends in peace, and nobody is to be blamed."""
         self.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:  # it says NOBODY, so the next start blames nobody either
+            log.warning("%s can't be removed: %s", self._path, error.strerror)
 
     def close(self) -> None:
         """Unmap the file; it stays, and says what it says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -13,6 +14,8 @@ from actor_scheduler.limits import SECOND_US
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger("actor_scheduler")
 
 _POLL_SECONDS: Final = 0.05  # while waiting for a predecessor to end: only at boot, so this is not polling at rest
 _held: Final[set[str]] = set()  # flock does not tell two owners in one process apart on every system
@@ -58,33 +61,48 @@ class OwnerLock:
     async def acquire(self, timeout_us: int) -> None:
         """Wait up to `timeout_us` for the lock.
 
-        Raises DatabaseLocked, with the owner's process id, when it is still held then.
+        Raises DatabaseLocked, with the owner's process id, when it is still held then; StoreUnavailable when its file
+        can't be made or written.
         """
-        deadline_us = monotonic_us() + timeout_us
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            await self._acquire(monotonic_us() + timeout_us, timeout_us)
+        except OSError as error:
+            msg = f"{self._path}, the lock of the database, can't be used: {error.strerror}"
+            raise StoreUnavailable(msg) from error
+
+    async def _acquire(self, deadline_us: int, timeout_us: int) -> None:
+        fd = self._open()
         try:
             while str(self._path) in _held or not _try_lock(fd) or not self._is_the_file(fd):
                 if not self._is_the_file(fd):  # it was removed, or replaced, while it was waited for
                     os.close(fd)
-                    fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+                    fd = -1
+                    fd = self._open()
                     continue
                 if monotonic_us() >= deadline_us:
                     raise DatabaseLocked(self._refusal(fd, timeout_us))
                 await asyncio.sleep(_POLL_SECONDS)
+            self.known = _known(fd)
+            self._fd, self._pid = fd, os.getpid()
+            self._write()
         except BaseException:
-            os.close(fd)
+            self._fd = None
+            if fd >= 0:
+                os.close(fd)
             raise
-        self._fd = fd
-        self._pid = os.getpid()
-        self.known = _known(fd)
-        self._write()
         _held.add(str(self._path))
         _live.append(self)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
 
     def remember(self, database: Known) -> None:
         """Write down which database this is, and how often it was started: what the next start expects to find."""
         self.known = database
-        self._write()
+        try:
+            self._write()
+        except OSError as error:  # what it is good for is a warning at the next start
+            log.warning("%s can't be written: %s", self._path, error.strerror)
 
     def _write(self) -> None:
         assert self._fd is not None

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from actor_scheduler.clock import monotonic_us
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, StoreUnavailable
 from actor_scheduler.ids import NonceSource, SystemNonces
@@ -47,6 +48,7 @@ log = logging.getLogger("actor_scheduler")
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL", "EXTRA", "OFF"]
 _TURNS_PER_LOOK: Final = 256  # between two looks at the size of the log
+_READER_US: Final = 20_000_000  # how long a reopening waits for a foreign reader
 _READERS: Final = 4  # queries at once; each is one thread, and two cores gain nothing from more
 
 
@@ -80,11 +82,13 @@ class SqliteStore:
         self._identity: FileIdentity | None = None
         self._log_path = f"{self.path}-wal"
         self._log_is_large = False
+        self._in_the_way_us: int | None = None  # since when a reader has kept a reopening from its checkpoint
         self._turns = 0
+        self._readable = False
         self._db: Db | None = None
         self._connection: Connection | None = None
         self._writer: JobWriter | None = None
-        self._readers = ReaderPool(self.path, _READERS, make_db, self._check_file)
+        self._readers = ReaderPool(self.path, _READERS, make_db, self.check_file)
         self.runner: TurnRunner | None = None
         self.boot = 0
 
@@ -111,6 +115,7 @@ class SqliteStore:
         except BaseException:
             await self._let_go()
             raise
+        self._readable = True
         reach("boot.ready")
         return opened
 
@@ -179,7 +184,8 @@ class SqliteStore:
             )  # fmt: skip
         self._lock.remember(Known(uuid, self.boot))
 
-    def _check_file(self) -> None:
+    def check_file(self) -> None:
+        """Raise StoreUnavailable when the path leads to another file than the one that was opened, or to none."""
         self._lock.check_file()
         assert self._identity is not None
         self._identity.check()
@@ -199,28 +205,51 @@ class SqliteStore:
         memory would otherwise be trusted.  Raises StoreUnavailable when the file is not the one that was opened, or
         can't be used.
         """
+        self._readable = False
         self._readers.abandon()
         if self._db is not None:
             self._db.abandon()
             self._db = None
-        self._check_file()
+        self.check_file()
         try:
             await self._connect(self._connect_again)
             assert self._db is not None
-            return await self._db.run(partial(self._recover, frozenset(running)))
+            found = await self._db.run(partial(self._recover, frozenset(running)))
         except sqlite3.Error as error:
             msg = f"{self.path} can't be reopened: {describe(error)}"
             raise StoreUnavailable(msg) from error
+        self._readable = (
+            True  # not before: what a failed flush has left in memory only could be read, and be gone again
+        )
+        return found
 
     def _recover(self, running: frozenset[int]) -> Found:
         assert self._connection is not None
         raw = self._connection.raw
-        raw.execute(ours("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
+        self._checkpoint_before_answering(raw)
         make_view(raw)
         release_unstarted(raw, self.boot, running)
         reserved = raw.execute(ours("SELECT value FROM main._scheduler_meta WHERE name = 'seq_reserved'")).fetchone()[0]
         self._make_runner(self._writer.next_seq if self._writer is not None else reserved, reserved)
         return found(raw, self._host.routing, self._clock.now_us())
+
+    def _checkpoint_before_answering(self, raw: sqlite3.Connection) -> None:
+        """Bring everything that stands in the log into the database, and to disk.
+
+        Raises StoreUnavailable while a reader of another program is in the way; after _READER_US it is given up, and
+        said: a reader that never ends must not keep the app down.
+        """
+        busy = bool(raw.execute(ours("PRAGMA wal_checkpoint(TRUNCATE)")).fetchone()[0])
+        if not busy:
+            self._in_the_way_us = None
+            return
+        now_us = monotonic_us()
+        if self._in_the_way_us is None:
+            self._in_the_way_us = now_us
+        if now_us - self._in_the_way_us < _READER_US:
+            msg = "another program reads the database, so that its log can't be written back after a failed flush"
+            raise StoreUnavailable(msg)
+        log.critical("going on with a log that could not be written back after a failed flush: a reader does not end")
 
     async def close(self, *, checkpoint: bool = True) -> None:
         """Close every connection and give up the file; with `checkpoint`, leave no log behind."""
@@ -240,6 +269,7 @@ class SqliteStore:
         self._connection.raw.execute(ours("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
 
     async def _let_go(self) -> None:
+        self._readable = False
         self._readers.abandon()
         db, self._db, self.runner = self._db, None, None
         try:
@@ -281,7 +311,7 @@ class SqliteStore:
 
     def _turn(self, runner: TurnRunner, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
         try:
-            self._check_file()
+            self.check_file()
         except ActorSchedulerError as error:
             return _refused(units, error)
         self._turns += 1
@@ -299,7 +329,7 @@ class SqliteStore:
 
     async def query(self, body: QueryBody, limit_us: int | None = None) -> Any:
         """Run a query's body in one read snapshot, beside the writer."""
-        if self._db is None:
+        if not self._readable:
             msg = "the database is being reopened; nothing was read, try again"
             raise StoreUnavailable(msg)
         return await self._readers.query(body, self._clock.now_us(), limit_us)
