@@ -98,7 +98,7 @@ async def a_failed_attempt_of_a_mutation_may_be_followed_by_another(make_store: 
 
 
 async def a_boot_judges_what_another_left(make_store: MakeStore) -> None:
-    """Actions with attempts left wait for the next one, the attempt counted; after DEATHS_MAX deaths they are failed."""
+    """Actions with attempts left wait for the next one, this one counted; after DEATHS_MAX deaths they are failed."""
     async with opened(make_store) as bench:
         bench.host.again["a"] = 3 * SECOND
         (job_id,) = await bench.insert(action())
