@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from actor_scheduler import codec
 from actor_scheduler.crashpoints import POINTS
@@ -240,9 +240,9 @@ def read_out(history: History, db: Path, starts: Path) -> None:
     history.starts = [Trace(op, job, int(at_us), int(attempt)) for op, job, at_us, attempt in started]
 
 
-def _row(values: Sequence[object]) -> JobRow:
+def _row(values: Sequence[Any]) -> JobRow:
     seq, nonce, _, kind, state, args, scheduled_at_us, started_at_us, cause, error, key, idem, result, *more = values
-    body = codec.decode(args)["body"]  # type: ignore[arg-type]
+    body = codec.decode(args)["body"]
     gave = codec.decode(result) if isinstance(result, bytes) else None
     canceled = isinstance(gave, dict) and bool(gave.get("canceled"))
     return JobRow(
@@ -258,7 +258,7 @@ def _row(values: Sequence[object]) -> JobRow:
         idem,
         canceled,
         *more,
-    )  # type: ignore[arg-type]
+    )
 
 
 def _count(report: Report, history: History) -> None:

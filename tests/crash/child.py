@@ -23,7 +23,7 @@ from typing import Any
 import uvloop
 
 from actor_scheduler import crashpoints, pruning, retention
-from actor_scheduler.store.sqlite import store
+from actor_scheduler.store.sqlite import connection, store
 from runtime import App
 from tests.crash.asking import answer, new_jobs
 from tests.crash.forking import serve
@@ -101,7 +101,8 @@ def live(plan: Plan, out: int) -> None:
         from tests.crash import planted
 
         planted.plant(plan.planted)
-    retention.PRUNE_US = pruning.PRUNE_US = _PRUNE_US  # a life is too short for the real one
+    for module in (retention, pruning):
+        vars(module).update(PRUNE_US=_PRUNE_US)  # a life is too short for the real one
     if plan.die_at is not None:
         executioner = _Executioner(plan.die_at, plan.die_after)
         crashpoints.install(executioner)
@@ -113,14 +114,14 @@ def live(plan: Plan, out: int) -> None:
 
 
 def _watch_statements(reach: Callable[[str], None]) -> None:
-    connect = store.connect_writer
+    connect = connection.connect_writer
 
-    def watched(path: Path, synchronous: store.Synchronous) -> sqlite3.Connection:
+    def watched(path: Path, synchronous: str) -> sqlite3.Connection:
         raw = connect(path, synchronous)
         raw.set_trace_callback(lambda _: reach(STATEMENT))
         return raw
 
-    store.connect_writer = watched
+    vars(store).update(connect_writer=watched)
 
 
 class _Executioner:

@@ -90,7 +90,8 @@ class Ask:
 
 def plain(value: Body | Ask) -> dict[str, Any]:
     """Return a body or an ask as a value that travels: over the pipe, and as a job's arguments."""
-    return _listed(asdict(value))
+    travels: dict[str, Any] = _listed(asdict(value))
+    return travels
 
 
 def _listed(value: Any) -> Any:

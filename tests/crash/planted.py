@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from actor_scheduler import retry
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.index import JobIndex
 from actor_scheduler.model import Entry
@@ -125,8 +126,8 @@ def _clock_ahead() -> None:
     def early(self: Any, now_us: int, count_max: int, room: Any) -> Any:
         return take_due(self, now_us + _EARLY_US, count_max, room)
 
-    def sooner(self: Any, room: Any) -> int | None:
-        when_us = earliest_us(self, room)
+    def sooner(self: Any, now_us: int, gates: Any) -> int | None:
+        when_us = earliest_us(self, now_us, gates)
         return None if when_us is None else when_us - _EARLY_US
 
     _put(JobIndex, "take_due", early)
@@ -139,9 +140,9 @@ def _batch_in_pieces() -> None:
 
     def in_pieces(self: Any, units: Any, refills: Any) -> Any:
         pieces = [
-            InsertJobs((job,)) if isinstance(unit, InsertJobs) else unit
+            piece
             for unit in units
-            for job in (unit.jobs if isinstance(unit, InsertJobs) else (None,))
+            for piece in ([InsertJobs((job,)) for job in unit.jobs] if isinstance(unit, InsertJobs) else [unit])
         ]
         if len(pieces) == len(units):
             return run(self, units, refills)
@@ -190,7 +191,7 @@ def _attempts_not_counted() -> None:
 
 def _no_pause() -> None:
     """What failed is tried again at once."""
-    next_attempt_us = engine.next_attempt_us
+    next_attempt_us = retry.next_attempt_us
 
     def at_once(*given: Any) -> int | None:
         return None if next_attempt_us(*given) is None else 0
