@@ -10,7 +10,7 @@ import pytest
 
 from actor_scheduler.model import ACTIONS, MUTATIONS, Again, Failed, NewJob
 from actor_scheduler.queues import PLAIN, Rate, Routing
-from actor_scheduler.store.base import CompleteJob, InsertJobs, Refill
+from actor_scheduler.store.base import CompleteJob, InsertJobs, Refill, RetryJob
 from actor_scheduler.store.sqlite.job_rows import window
 from actor_scheduler.testing.bench import NOTHING, Bench, action, claims, mutation
 from actor_scheduler.testing.clock import START_US
@@ -197,6 +197,22 @@ async def test_every_attempt_of_a_job_counts_as_a_start(open_bench: Any) -> None
             await bench.run(CompleteJob(job, Again(Failed("error", "x"), 10_000), bench.clock.now_us()))
             bench.clock.move_to(bench.clock.now_us() + SECOND)
         assert (await reopened(bench, LIMITED)).starts == {"rate:r": started}
+
+
+@pytest.mark.parametrize("lane", [None, "l"])
+async def test_a_retry_by_hand_forgets_no_start(lane: str | None, open_bench: Any) -> None:
+    """A failed job that is pending again has started all the same, wherever it waits now."""
+    async with open_bench() as bench:
+        await reopened(bench, LIMITED)
+        options = {"lane": lane} if lane is not None else {}
+        first, second = await bench.insert(rated(**options), rated(**options))
+        for _ in (first, second):
+            unit = (await bench.due("rate:r"))[0]
+            (job,) = claims(await bench.run(unit))
+            await bench.run(CompleteJob(job, Failed("error", "x"), bench.clock.now_us()))
+        for job_id in (first, second):
+            assert await bench.value(RetryJob(job_id, bench.clock.now_us())) is True
+        assert (await reopened(bench, LIMITED)).starts == {"rate:r": [bench.clock.now_us()] * 2}
 
 
 async def test_a_window_is_read_through_its_index(open_bench: Any) -> None:

@@ -85,11 +85,15 @@ _STARTED: Final = (
     "queue = :queue AND queue >= 'rate:' AND queue < 'rate;' AND j.started_at_us > :since"
     " AND j.started_at_us IS NOT NULL"
 )
-# Of a job that was tried more than once, its row has the last start, and those before stand on record.
+# Of a job that was tried more than once, its row has the last start, or none after a retry by hand; those before stand
+# on record.
 _STARTS: Final = ours(
     f"SELECT j.started_at_us FROM main._scheduler_jobs AS j WHERE {_STARTED} UNION ALL SELECT a.started_at_us"
     f" FROM main._scheduler_jobs AS j CROSS JOIN main._scheduler_attempts AS a ON a.job_seq = j.seq WHERE {_STARTED}"
-    " AND a.attempt < j.attempt AND a.started_at_us > :since ORDER BY 1 DESC LIMIT :count"
+    " AND a.attempt < j.attempt AND a.started_at_us > :since UNION ALL SELECT a.started_at_us"
+    " FROM main._scheduler_jobs AS j CROSS JOIN main._scheduler_attempts AS a ON a.job_seq = j.seq"
+    " WHERE j.state = 'pending' AND j.queue IN (:queue, '~' || :queue) AND j.attempt > 0 AND j.started_at_us IS NULL"
+    " AND a.started_at_us > :since ORDER BY 1 DESC LIMIT :count"
 )
 _CANCELING: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND canceling = 1")
 
