@@ -40,7 +40,7 @@ format: .venv/ready ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-simulate: .venv/ready ## run the scheduler in virtual time under 20,000 seeds of faults and crashes (25 min)
+simulate: .venv/ready ## run the scheduler in virtual time under 20,000 seeds of faults and crashes (40 min)
 	$(BIN)/python -m tests.simulation --seeds 20000 --heavy
 
 bench: .venv/ready ## ours as ratios of the raw ceiling, measured in one run

@@ -29,7 +29,7 @@ STORE_FAULTS: Final = {
 }
 CRASHES: Final = ("before a call", "after a call", "at a point", "between passes")
 SPELLS: Final = {"spell: disk full": 0.5, "spell: file can't be opened": 0.2}  # rates: per life
-_HEAVY: Final = 0.08  # of the seeds of a heavy campaign have thousands of jobs
+_HEAVY: Final = 0.07  # of the seeds of a heavy campaign have thousands of jobs
 STEPS: Final = ("step forward", "step back", "suspend")
 
 
