@@ -112,7 +112,8 @@ class Attempts:
                 attempt.timer.cancel()
             self._freed(attempt.queue)
         if attempt.verdict is not None and isinstance(outcome, Failed | Again):
-            outcome = self._canceled(attempt)  # it failed at being canceled
+            # It failed at being canceled. Where what it raised is final, as GiveUp is, there is nothing left to judge.
+            outcome = attempt.verdict if isinstance(outcome, Failed) else self._canceled(attempt)
         reach("action.body_done")
         if not self._abandoned and not attempt.told:
             if isinstance(outcome, Failed | Again):
@@ -230,6 +231,8 @@ class Attempts:
                 attempt.timer.cancel()
             log.error("%s %s ignores its cancellation; it is left behind", attempt.job.path, attempt.job.id)
             self._ended(attempt.job, attempt.verdict or _INTERRUPTED)
+            if attempt.task is not None:  # the end of the event loop would wait for it, for ever
+                asyncio._unregister_task(attempt.task)  # noqa: SLF001 - documented, for those who make tasks
         self._abandoned = True
 
     def grace_is_over(self) -> None:

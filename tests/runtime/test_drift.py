@@ -161,12 +161,12 @@ async def test_V2_arguments_that_fit_no_more(tmp_path: Path, kind: Any) -> None:
 # ------------------------------------------------------------------ V3: kinds
 
 
-@pytest.mark.parametrize("was", ["mutation", "action"])
-@pytest.mark.parametrize("now", ["mutation", "action", "query"])
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [("mutation", "action"), ("mutation", "query"), ("action", "mutation"), ("action", "query")],
+)
 async def test_V3_a_job_runs_as_the_kind_it_was_scheduled_as_or_not_at_all(tmp_path: Path, was: Any, now: Any) -> None:
     """What was promised of its delivery would not hold: it fails, and says what the function is now."""
-    if was == now:
-        pytest.skip("nothing has changed")
     path = tmp_path / "app.db"
     job_id = await life(path, release(was), schedules)
     job = await life(path, release(now), looks(job_id))

@@ -299,79 +299,7 @@ async def test_the_record_keeps_the_newest_attempts(start: Start) -> None:
     assert [at.attempt for at in await h.scheduler.failed_attempts(job_id)] == [at + 21 for at in range(ATTEMPTS_KEPT)]
 
 
-# ------------------------------------------------------------------ crashes and restarts
-
-
-async def test_K9_an_action_with_retries_goes_on_after_a_crash(start: Start) -> None:
-    """Its attempt is counted, its pause kept, its id and occurrence the same; one without retries is interrupted."""
-    ns: Namespace[Any] = Namespace("crash")
-    seen: list[tuple[int, str]] = []
-
-    @ns.action(retry=Retry(3, jitter=0, base=5))
-    async def stubborn(ctx: ActionCtx) -> None:
-        seen.append((ctx.invoker.attempt, ctx.idempotency_key))  # type: ignore[union-attr]
-        await ctx.sleep(60)
-
-    @ns.action
-    async def once(ctx: ActionCtx) -> None:
-        await ctx.sleep(60)
-
-    h = await start(ns)
-    job_id = await h.scheduler.run_now("crash:stubborn")
-    other = await h.scheduler.run_now("crash:once")
-    await h.advance(1)
-    await h.restart()
-    job, lost = await get(h, job_id), await get(h, other)
-    assert (job.state, job.attempt, job.cause, job.fire_at) == ("pending", 1, "interrupted", h.now + seconds(5))
-    assert (lost.state, lost.cause, lost.attempt) == ("failed", "interrupted", 1)
-    await h.advance(4.9)
-    assert len(seen) == 1
-    await h.advance(100)
-    assert (await get(h, job_id)).state == "success"
-    assert seen == [(1, job_id), (2, job_id)]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("kill", [True, False])
-async def test_K14_a_job_that_waits_for_its_next_attempt_survives(start: Start, kind: str, kill: bool) -> None:
-    """The attempt counts once, the pause is kept, and time that passed while nobody ran counts."""
-    flaky = Flaky(retry=Retry(4, jitter=0, base=60, factor=1))
-    h = await start(flaky.ns)
-    await h.scheduler.run_now(f"flaky:{kind}")
-    await h.advance(10)
-    await h.restart(kill=kill)
-    await h.advance(49.9)
-    assert flaky.times == [0]
-    await h.advance(0.1)
-    await h.restart(kill=kill, down_for=90)
-    await h.advance(days=1)
-    assert flaky.times == [0, 60, 150, 210]
-    assert [invoker.attempt for _, invoker in flaky.seen] == [1, 2, 3, 4]
-
-
-async def test_a_shutdown_is_an_attempt_like_any_other(start: Start) -> None:
-    """S1: what the grace did not suffice for is retried by its policy after the restart, else interrupted."""
-    ns: Namespace[Any] = Namespace("stop")
-
-    @ns.action
-    async def slow(ctx: ActionCtx) -> str:
-        await ctx.sleep(60)
-        return "done"
-
-    h = await start(ns)
-    ids = [await h.scheduler.run_now("stop:slow", retry=2), await h.scheduler.run_now("stop:slow")]
-    await h.settle()
-    await h.restart(kill=False, down_for=60)
-    assert [(await get(h, job_id)).state for job_id in ids] == ["in_progress", "failed"]
-    await h.advance(60)
-    assert [((await get(h, job_id)).state, (await get(h, job_id)).attempt) for job_id in ids] == [
-        ("success", 2),
-        ("failed", 1),
-    ]
-    assert [at.cause for at in await h.scheduler.failed_attempts(ids[0])] == ["interrupted"]
-
-
-# ------------------------------------------------------------------ in company
+# ------------------------------------------------------------------ in company, and over restarts
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -411,6 +339,24 @@ async def test_a_retry_by_hand_takes_its_place_in_its_lane(start: Start) -> None
     assert order == ["a", "b"]
     await h.advance(60)
     assert order == ["a", "b", "a", "c"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kill", [True, False])
+async def test_K14_a_job_that_waits_for_its_next_attempt_survives(start: Start, kind: str, kill: bool) -> None:
+    """The attempt counts once, the pause is kept, and time that passed while nobody ran counts."""
+    flaky = Flaky(retry=Retry(4, jitter=0, base=60, factor=1))
+    h = await start(flaky.ns)
+    await h.scheduler.run_now(f"flaky:{kind}")
+    await h.advance(10)
+    await h.restart(kill=kill)
+    await h.advance(49.9)
+    assert flaky.times == [0]
+    await h.advance(0.1)
+    await h.restart(kill=kill, down_for=90)
+    await h.advance(days=1)
+    assert flaky.times == [0, 60, 150, 210]
+    assert [invoker.attempt for _, invoker in flaky.seen] == [1, 2, 3, 4]
 
 
 async def test_others_run_while_a_job_waits_for_its_next_attempt(start: Start) -> None:
