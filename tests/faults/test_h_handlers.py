@@ -175,7 +175,7 @@ async def test_S1_a_timeout_in_the_grace_of_a_stop(path: Path, deaf: bool) -> No
     """The attempt ends as timed out and the stop with it; one that does not listen keeps it no longer than the grace."""
     gate = Gate()
     gate.deaf = deaf
-    async with make(path, gate.ns, grace=1 if deaf else 60) as rig:
+    async with make(path, gate.ns, grace=0.1 if deaf else 60) as rig:
         job_id = await rig.app.scheduler.run_now("g:act", timeout=5, retry=1)
         await rig.rest()
         stopping = asyncio.ensure_future(rig.app._stop())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -270,9 +271,8 @@ async def test_H11_a_hook_may_steer_the_job_it_hears_of(start: Start) -> None:
     assert await h.scheduler.get(job_id) is None
 
 
-@pytest.mark.parametrize("deaf", [False, True])
-async def test_H11_a_hook_that_hangs_holds_up_only_hooks(deaf: bool) -> None:
-    """Jobs go on; the stop waits a moment, cancels it, and is not kept by it even when it does not listen."""
+async def test_H11_a_hook_that_hangs_holds_up_only_hooks() -> None:
+    """Jobs go on; the stop waits a moment, cancels it, and is not kept by it though it does not listen."""
     app: App[Any] = App("unused.db", namespaces=[functions()])
     calls: list[str] = []
     entered, never = asyncio.Event(), asyncio.Event()
@@ -281,12 +281,9 @@ async def test_H11_a_hook_that_hangs_holds_up_only_hooks(deaf: bool) -> None:
     async def hangs(event: JobEvent) -> None:
         calls.append(event.job_id)
         entered.set()
-        for _ in range(1 + deaf):
-            try:
-                await never.wait()
-            except asyncio.CancelledError:
-                if not deaf:
-                    raise
+        with contextlib.suppress(asyncio.CancelledError):
+            await never.wait()
+        await never.wait()
 
     async with Harness(app) as h:
         first = await h.scheduler.run_now("f:mutation")
