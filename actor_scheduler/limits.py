@@ -25,6 +25,7 @@ WAL_BYTES_WARN: Final = 64 << 20  # a log this large is told to the log: somethi
 CLOSING_US: Final = 1_000  # before an alarm, in passes of the loop: event loops round their waits up to a millisecond
 
 MAILBOX_MAX: Final = 20_000  # commands waiting: ~0.5 s of full-rate work, ~40 MiB of ordinary ones
+MAILBOX_WAIT_US: Final = 10 * SECOND_US  # no more are taken while the first of over a turn's has waited this long
 TURN_COMMANDS_MAX: Final = 2_000  # commands in one turn
 TURN_DUE_MAX: Final = 1_000  # due entries in one turn
 TURN_US_MAX: Final = 30_000  # a turn starts no new unit after this: one flush is ~0.3 ms, so under 2 % of it

@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from actor_scheduler.clock import monotonic_us
 from actor_scheduler.errors import (
     NotStarted,
     OutcomeUnknown,
@@ -14,7 +15,7 @@ from actor_scheduler.errors import (
     WriterStuck,
     bearable,
 )
-from actor_scheduler.limits import MAILBOX_MAX
+from actor_scheduler.limits import MAILBOX_MAX, MAILBOX_WAIT_US, SECOND_US, TURN_COMMANDS_MAX
 from actor_scheduler.store.base import Done
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ _SHARED: Final = (NotStarted, OutcomeUnknown, StoreUnavailable, WriterStuck)
 class Command:
     """A unit, and who waits for its reply (None: it is a completion, and must not be lost)."""
 
-    __slots__ = ("reply", "unit")
+    __slots__ = ("accepted_us", "reply", "unit")
 
-    def __init__(self, unit: Unit, reply: asyncio.Future[Any] | None) -> None:
+    def __init__(self, unit: Unit, reply: asyncio.Future[Any] | None, accepted_us: int) -> None:
         self.unit = unit
         self.reply = reply
+        self.accepted_us = accepted_us  # by the clock that no step moves
 
     def answer(self, reply: Reply) -> None:
         """Release what the store has answered, unless whoever asked has gone."""
@@ -66,11 +68,20 @@ class Mailbox:
         return bool(self._kept)
 
     def put(self, unit: Unit, reply: asyncio.Future[Any] | None) -> None:
-        """Accept a command. Raises Overloaded when MAILBOX_MAX are waiting."""
-        if reply is not None and len(self._commands) >= MAILBOX_MAX:
-            msg = f"{MAILBOX_MAX} commands are waiting for the database; nothing was stored, try again later"
-            raise Overloaded(msg)
-        self._commands.append(Command(unit, reply))
+        """Accept a command. Raises Overloaded when MAILBOX_MAX are waiting, or the first for MAILBOX_WAIT_US."""
+        now_us = monotonic_us()
+        if reply is not None and self._commands:
+            if len(self._commands) >= MAILBOX_MAX:
+                msg = f"{MAILBOX_MAX} commands are waiting for the database; nothing was stored, try again later"
+                raise Overloaded(msg)
+            waited_us = now_us - self._commands[0].accepted_us
+            if waited_us > MAILBOX_WAIT_US and len(self._commands) > TURN_COMMANDS_MAX:
+                msg = (
+                    f"{len(self._commands)} commands are waiting for the database, the first for"
+                    f" {waited_us / SECOND_US:.0f} s; nothing was stored, try again later"
+                )
+                raise Overloaded(msg)
+        self._commands.append(Command(unit, reply, now_us))
 
     def take(self, count: int) -> list[Command]:
         """Remove and return the first commands, without those whose caller has gone: they are withdrawn."""

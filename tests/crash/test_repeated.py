@@ -75,7 +75,6 @@ def test_k15_an_action_that_kills_each_process_runs_once_or_as_often_as_it_may(
     assert _ends(history)["again"] == ("failed", "crash_loop")
 
 
-@pytest.mark.xfail(reason="the next start judges such an attempt without a note of it", strict=False)
 def test_k14_every_attempt_that_died_with_its_process_is_on_record(tmp_path: Path, nursery: Nursery) -> None:
     """Whatever ended an attempt, if another followed, `failed_attempts` tells of it."""
     _, history = _lives([Body("again", kind="action", deadly=True, tries=10)], tmp_path, nursery)

@@ -15,7 +15,6 @@ from tests.owner.races import Report, Track, run, track
 
 SEED = int(os.environ.get("OWNER_SEED", "1"))
 RACES = int(os.environ.get("OWNER_RACES", "50"))
-_TOO_LATE_TO_CREATE = pytest.mark.xfail(reason="who finds the file just made by another is refused", strict=False)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,6 @@ def here(shared: Track) -> Track:
     return shared
 
 
-@_TOO_LATE_TO_CREATE
 def test_m1_every_race_has_exactly_one_owner_at_a_time(report: Report) -> None:
     """Of two to four processes one owns the file; the others are refused, or wait and have it one after the other."""
     assert report.wrong == [], f"OWNER_SEED={SEED} OWNER_RACES={RACES}\n{report.text()}"
@@ -50,7 +48,6 @@ def test_m1_the_races_are_races(report: Report, what: str) -> None:
     assert report.counts[what] > 0, report.text()
 
 
-@_TOO_LATE_TO_CREATE
 def test_m1_a_file_that_four_processes_create_at_once_is_owned_by_one(here: Track) -> None:
     """Whoever finds that another was quicker to make the file waits for its turn, or is refused for the lock."""
     for _ in range(8):

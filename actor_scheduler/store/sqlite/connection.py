@@ -154,7 +154,8 @@ def prepare_file(path: Path, *, create: bool) -> None:
 def _check_not_lost(path: Path) -> None:
     """Raise StoreUnavailable when there was a database here: starting with an empty one would be silent loss."""
     known = last_known(path)
-    if known is not None:
+    # Looked at again: another process may have made it, and written it down, between the two.
+    if known is not None and not (path.exists() and path.stat().st_size):
         msg = (
             f"{path} is gone or empty, but it was started {known.epoch} time(s) before, as {path.name}-lock remembers: "
             f"restore it, or remove {path.name}-lock too to start with an empty one"
@@ -165,6 +166,8 @@ def _check_not_lost(path: Path) -> None:
 def _make_private(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return  # another process made it a moment ago: the lock decides whose it is
     except OSError as error:
         msg = f"{path} can't be created: {error.strerror}"
         raise StoreUnavailable(msg) from error

@@ -37,6 +37,11 @@ _AGAIN_LEFT: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, cause = ?, error = ?, deaths = ?, boot = NULL"
     " WHERE seq = ? AND state = 'in_progress' AND boot <> ?",
 )
+_RECORD_LEFT: Final = ours(
+    "INSERT OR REPLACE INTO main._scheduler_attempts (job_seq, attempt, boot, started_at_us, ended_at_us, cause, error)"
+    " SELECT seq, attempt, boot, coalesce(started_at_us, 0), ?, ?, ? FROM main._scheduler_jobs"
+    " WHERE seq = ? AND state = 'in_progress' AND boot <> ?"
+)
 _CLAIMED: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
 _UNCLAIM: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL"
@@ -146,6 +151,7 @@ def _judge_left(
         outcome = Failed("crash_loop", _DIED_WITH_IT)
     if isinstance(outcome, Again):
         failure, fire_at_us = outcome.failure, now_us + outcome.delay_us
+        raw.execute(_RECORD_LEFT, (now_us, failure.cause, failure.error, job.seq, boot))
         raw.execute(_AGAIN_LEFT, (fire_at_us, failure.cause, failure.error, deaths, job.seq, boot))
         return job, outcome
     state, cause, error = "canceled", None, None
