@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.proof.history import Ask, plain
 from tests.simulation.functions import act, call_of, calls_of, count, options_of, work
-from tests.simulation.loop import SECOND_US
+from tests.simulation.loop import pass_time
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Clients:
         for _ in range(options.calls):
             for ask in workload.next():
                 await self._send(ask, rng.random() < _IMPATIENT)
-            await asyncio.sleep(workload.pause_us() / SECOND_US)
+            await pass_time(workload.pause_us())
 
     async def live_on(self) -> None:
         """Send what the last life asks for, in which nothing fails any more."""
@@ -82,7 +82,7 @@ class Clients:
 
     async def _send(self, ask: Ask, impatient: bool) -> None:
         if ask.after_us:
-            await asyncio.sleep(ask.after_us / SECOND_US)
+            await pass_time(ask.after_us)
         ask = self._aimed(ask)
         if impatient:
             patience = self._world.rng.choice((0, 0.0005, 1, 30))

@@ -116,5 +116,16 @@ class SimLoop(asyncio.BaseEventLoop):
         self.close()
 
 
+async def pass_time(span_us: float) -> None:
+    """Return once virtual time has passed."""
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    timer = loop.call_later(span_us / SECOND_US, passed.set_result, None)
+    try:
+        await passed
+    finally:
+        timer.cancel()
+
+
 def _due_us(handle: Any) -> int:
     return round(handle._when * SECOND_US)

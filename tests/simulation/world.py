@@ -29,7 +29,7 @@ from tests.simulation.clients import Clients
 from tests.simulation.clock import SimClock
 from tests.simulation.database import Faults, SimConnection, SimDb
 from tests.simulation.functions import POOL
-from tests.simulation.loop import SECOND_US, Crash, Idle, SimLoop
+from tests.simulation.loop import SECOND_US, Crash, Idle, SimLoop, pass_time
 from tests.simulation.observed import WatchedStore, check_index
 from tests.simulation.options import Options
 
@@ -292,7 +292,7 @@ class World:
                 await self.app._start()
             except ActorSchedulerError as error:
                 self.record("no start", type(error).__name__)
-                await asyncio.sleep(2**tries)
+                await pass_time(2**tries * SECOND_US)
             else:
                 return True
         return False
@@ -302,7 +302,7 @@ class World:
             return
         trouble = asyncio.create_task(self._step_clocks())
         await self.clients.live(life)
-        await asyncio.sleep(self.clients.linger_us() / SECOND_US)
+        await pass_time(self.clients.linger_us())
         trouble.cancel()
         stops = self.rng.random() < 0.5 or (self._die_at is not None and self._die_at[0].startswith("shutdown."))
         if stops:
@@ -312,7 +312,7 @@ class World:
     async def _step_clocks(self) -> None:
         rng = self.rng
         for _ in range(rng.randint(0, 4) if self.options.steps else 0):
-            await asyncio.sleep(self.clients.linger_us() / 4 / SECOND_US)
+            await pass_time(self.clients.linger_us() / 4)
             kind = rng.choice(self.options.steps)
             size_us = rng.choice((1, 1_000, SECOND_US, 90 * SECOND_US, 3_600 * SECOND_US, 86_400 * SECOND_US))
             if kind == "step back":
@@ -349,7 +349,7 @@ class World:
             rounds = rounds + 1 if before == (count, last_us, done) else 0
             before = (count, last_us, done)
             wait_us = max(last_us - self.clock.now_us(), 0) + _SETTLE_US
-            await asyncio.sleep(wait_us / SECOND_US)
+            await pass_time(wait_us)
 
     # ------------------------------------------------------------ calls of clients
 
