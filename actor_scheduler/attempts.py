@@ -226,11 +226,12 @@ class Attempts:
             self._interrupt(attempt)
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        for attempt in list(self._running.values()):
+        for attempt in self._all():
             if attempt.timer is not None:
                 attempt.timer.cancel()
             log.error("%s %s ignores its cancellation; it is left behind", attempt.job.path, attempt.job.id)
-            self._ended(attempt.job, attempt.verdict or _INTERRUPTED)
+            if not attempt.told:
+                self._ended(attempt.job, attempt.verdict or _INTERRUPTED)
             if attempt.task is not None:  # the end of the event loop would wait for it, for ever
                 asyncio._unregister_task(attempt.task)  # noqa: SLF001 - documented, for those who make tasks
         self._abandoned = True

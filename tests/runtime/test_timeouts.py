@@ -258,6 +258,7 @@ async def test_H3_a_stopped_app_does_not_wait_for_one_for_ever(start: Start) -> 
     job_id = await h.scheduler.run_now("slow:deaf", {"seconds": 30})
     await h.advance(15)
     await h.restart(kill=False)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("slow:deaf")]  # asyncio.run waits
     job = await h.scheduler.get(job_id)
     assert job is not None
     assert (job.state, job.cause) == ("failed", "timeout")
