@@ -48,6 +48,7 @@ class World:
         self.live: Counter[str] = Counter()  # of each lane
         self.wrong: list[str] = []
         self.starts: dict[str, list[int]] = defaultdict(list)  # of each rate, in time that no step back repeats
+        self.before_step: Counter[str] = Counter()  # of these starts, how many stand before the last step back
         self.forward_us = 0  # how far the wall clock was set forward
 
     def now_us(self) -> int:
@@ -296,6 +297,8 @@ class LimitsMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-3600, -7, 2, 3600]))
     def step_the_clock(self, seconds: int) -> None:
         self.world.forward_us += max(seconds, 0) * SECOND
+        if seconds < 0:
+            self.world.before_step = Counter({gate: len(starts) for gate, starts in self.world.starts.items()})
         self.harness.clock.step(seconds * SECOND)
         self.run(asyncio.sleep(0))
 
@@ -386,6 +389,8 @@ class LimitsMachine(RuleBasedStateMachine):
                 continue
             count, period_us = RATES[name]
             starts = self.world.starts[name]
+            if 0 <= len(starts) - count < self.world.before_step[name]:
+                return None  # a clock that was set back may hold it for longer
             if len(starts) >= count:
                 opens_us = max(opens_us, now_us + starts[-count] + period_us - self.world.now_us())
         return opens_us
