@@ -12,6 +12,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
+from actor_scheduler.admission import check_admission
 from actor_scheduler.alarm import Alarm
 from actor_scheduler.attempts import Attempts
 from actor_scheduler.clock import Clock, pause
@@ -20,7 +21,6 @@ from actor_scheduler.crashpoints import reach
 from actor_scheduler.dispatch import Dispatch
 from actor_scheduler.errors import (
     ActorSchedulerError,
-    ContextClosed,
     NotStarted,
     OutcomeUnknown,
     StoreUnavailable,
@@ -30,6 +30,7 @@ from actor_scheduler.errors import (
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.limits import ACTIONS_MAX, SECOND_US, STUCK_SECONDS, TURN_COMMANDS_MAX, WINDOW_MAX
 from actor_scheduler.mailbox import Command, Mailbox
+from actor_scheduler.model import Again, Stopped
 from actor_scheduler.preparation import Preparation
 from actor_scheduler.pruning import Pruning
 from actor_scheduler.settings import Settings
@@ -144,6 +145,8 @@ class Actor:
         self._accepting = self._dispatching = False
         drained = False
         try:
+            while self._watch.under_way and not self._stalls():
+                await self.stirs()  # what it claims has its grace, too
             await self.attempts.finish(grace_us / SECOND_US)
             self._hold.clear()
             self._wake.set()
@@ -216,15 +219,7 @@ class Actor:
         """
         if self._running:
             self._store.check_process()
-        if not (self._accepting or (inside and self._running)):
-            msg = "the app is not running: enter its lifespan first (async with app, or FastAPI(lifespan=app.lifespan))"
-            raise NotStarted(msg)
-        if asyncio._get_running_loop() is not self._loop:  # noqa: SLF001 - get_running_loop raises where there is none
-            msg = (
-                "this handle belongs to the event loop the app runs on. "
-                "Inside a query or mutation use ctx, never the app: its awaits can't run there"
-            )
-            raise ContextClosed(msg)
+        check_admission(self._loop, accepting=self._accepting or (inside and self._running))
 
     def _attempt_ended(self, job: DueJob, outcome: Outcome) -> None:
         self._mailbox.put(CompleteJob(job, outcome, self._clock.now_us()), None)
@@ -244,8 +239,8 @@ class Actor:
 
     async def stirs(self) -> None:
         """Return when something has happened that may have made the actor quiet."""
-        self._stirred.clear()
         await self._stirred.wait()
+        self._stirred.clear()
 
     # ------------------------------------------------------------ turns
 
@@ -290,7 +285,8 @@ class Actor:
 
     def _arm(self) -> None:
         """Set the alarm for the earliest fire time; after every turn, so that nothing can leave it wrong."""
-        when_us = self._next_us(self._clock.now_us()) if self._dispatching else None
+        waits = self._dispatching and not self._preparation.under_way  # which rings itself when it is done
+        when_us = self._next_us(self._clock.now_us()) if waits else None
         if self._hold.active:
             when_us = self._hold.until_us
         self._alarm.arm(when_us)
@@ -320,8 +316,10 @@ class Actor:
         commands = self._mailbox.take(TURN_COMMANDS_MAX)
         if on_hold or not self._dispatching or self._preparation.under_way:
             return commands, []
+        if any(isinstance(command.unit, Set) for command in commands):
+            return commands, []  # it may be what keeps them from starting
         if self._preparation.ready:
-            return commands, self._preparation.take()
+            return commands, self.dispatch.let_through(self._preparation.take(), self._clock.now_us())
         due = self.dispatch.take(self._clock.now_us())
         if due and self._preparation.needed:
             self._preparation.start(due)
@@ -338,9 +336,9 @@ class Actor:
         self.dispatch.apply(result)
         refused = False
         for command, reply in zip(commands, replies, strict=False):
-            refused |= self._answer(command, reply)
+            refused |= self._answer(command, reply, effects)
         for unit, reply in zip(due, replies[len(commands) :], strict=False):
-            refused |= self._dispatch(unit, reply)
+            refused |= self._dispatch(unit, reply, effects)
         self._mailbox.put_back(commands[len(replies) :])  # what the turn had no time for
         begun = min(max(len(replies) - len(commands), 0), len(due))
         self.dispatch.put_back(due[begun:], effects.gone)
@@ -356,6 +354,7 @@ class Actor:
             self.broken = result.broken
 
     def _follow(self, effects: Effects) -> None:
+        self._preparation.forget(effects.gone)
         if effects.ended:
             self._unfinished.difference_update(effects.ended)
             self.watchers.tell(effects.ended)
@@ -364,7 +363,7 @@ class Actor:
             if stops:
                 self.attempts.stop(seq)
 
-    def _dispatch(self, unit: RunDue, reply: Reply) -> bool:
+    def _dispatch(self, unit: RunDue, reply: Reply, effects: Effects) -> bool:
         """Start a claimed action; put back what the store could not take, and return whether it was so."""
         match reply:
             case Done(Claimed(job)):
@@ -375,15 +374,15 @@ class Actor:
                 self._host.starting(job)
                 self._host.attempted(job, outcome, ended_at_us)
             case Refused():
-                self.dispatch.put_back([unit])
+                self.dispatch.put_back([unit], effects.gone)
                 return True
         return False
 
-    def _answer(self, command: Command, reply: Reply) -> bool:
+    def _answer(self, command: Command, reply: Reply, effects: Effects) -> bool:
         """Release one reply. Return whether the store could not take the command though it must."""
         if command.reply is None:  # a completion: it is kept until the store takes it
             if isinstance(reply, Done):
-                self._completed(command.unit, stood=reply.value is not False)
+                self._completed(command.unit, effects, stood=reply.value is not False)
                 return False
             self._mailbox.keep(command)
             return True
@@ -392,11 +391,13 @@ class Actor:
         command.answer(reply)
         return False
 
-    def _completed(self, unit: Unit, *, stood: bool) -> None:
+    def _completed(self, unit: Unit, effects: Effects, *, stood: bool) -> None:
         assert isinstance(unit, CompleteJob)
         self._unfinished.discard(unit.job.seq)
         if stood:
-            self._host.attempted(unit.job, unit.outcome, unit.completed_at_us)
+            # One that was asked to be canceled meanwhile is not followed by another attempt.
+            canceled = isinstance(unit.outcome, Again) and unit.job.seq in effects.ended
+            self._host.attempted(unit.job, Stopped() if canceled else unit.outcome, unit.completed_at_us)
         else:
             log.error("the outcome of %s %s came too late: its row is another attempt's", unit.job.path, unit.job.id)
 

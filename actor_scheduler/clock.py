@@ -106,6 +106,13 @@ async def sleep_until(clock: Clock, when_us: int) -> None:
         await _woken(clock, when_us)
 
 
+async def pass_span(clock: Clock, span_us: int) -> None:
+    """Return once `span_us` have passed, whatever the wall clock says meanwhile."""
+    until_us = clock.monotonic_us() + span_us
+    while (left_us := until_us - clock.monotonic_us()) > 0:
+        await _woken(clock, clock.now_us() + left_us)
+
+
 async def _woken(clock: Clock, when_us: int) -> None:
     woken = asyncio.Event()
     timer = clock.call_at(when_us, woken.set)

@@ -61,6 +61,17 @@ class Dispatch:
         self._out.update(entry for _, entry in due)
         return [RunDue(queue, entry) for queue, entry in due]
 
+    def let_through(self, due: list[RunDue], now_us: int) -> list[RunDue]:
+        """Return what of a batch may still start; the rest goes back: a gate was shut while it was being prepared."""
+        room, through = self.gates.room(now_us), []
+        for unit in due:
+            if room.of(unit.queue, 1) > 0:
+                room.spend(unit.queue, 1)
+                through.append(unit)
+            else:
+                self.put_back([unit])
+        return through
+
     def refills(self) -> list[Refill]:
         """Return what must be read at the end of the next turn."""
         return [Refill(queue, after, self._window_load) for queue, after in self.index.must_refill()]

@@ -11,9 +11,9 @@ from actor_scheduler.queues import holds_mutations
 from actor_scheduler.store.base import Host, RunDue, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from actor_scheduler.model import DueJob
+    from actor_scheduler.model import DueJob, Entry
 
 log = logging.getLogger("actor_scheduler")
 
@@ -33,6 +33,7 @@ class Preparation:
         self._failed = failed
         self._task: asyncio.Task[None] | None = None
         self._ready: list[RunDue] = []
+        self._gone: set[Entry] = set()  # left their queues while they were in here
 
     @property
     def needed(self) -> bool:
@@ -51,12 +52,21 @@ class Preparation:
 
     def take(self) -> list[RunDue]:
         """Return the batch that is ready."""
-        due, self._ready = self._ready, []
+        due, self._ready = self._left(self._ready), []
         return due
 
     def start(self, due: list[RunDue]) -> None:
         """Begin with a batch; `stir` is called when it is ready, `failed` with the batch when it can't be read."""
+        self._gone.clear()
         self._task = asyncio.create_task(self._prepare(due), name="prepare due mutations")
+
+    def forget(self, gone: Iterable[tuple[str, Entry]]) -> None:
+        """Leave out entries that were canceled, or parked in their lane, while they were in here."""
+        if self._task is not None or self._ready:
+            self._gone.update(entry for _, entry in gone)
+
+    def _left(self, due: list[RunDue]) -> list[RunDue]:
+        return [unit for unit in due if unit.entry not in self._gone] if self._gone else due
 
     async def _prepare(self, due: list[RunDue]) -> None:
         seqs = [unit.entry.seq for unit in due if holds_mutations(unit.queue)]
@@ -65,9 +75,9 @@ class Preparation:
             gave = await asyncio.gather(*(self._host.prepare(job) for job in jobs.values()))
             prepared = dict(zip(jobs, gave, strict=True))
             self._ready = [RunDue(unit.queue, unit.entry, prepared.get(unit.entry.seq)) for unit in due]
-        except Exception as error:  # noqa: BLE001 - whatever it was, the batch must not be lost
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the batch must not be lost
             log.warning("due jobs could not be read, trying again: %s", said(error))
-            self._failed(due)
+            self._failed(self._left(due))
         finally:
             self._task = None
             self._stir()

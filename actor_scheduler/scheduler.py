@@ -312,9 +312,9 @@ class Scheduler:
             self._charge(len(args))
         fire_at_us = max(scheduled_at_us, now_us)
         port = self._port
-        chain = port.chain + 1 if port.parent_id is not None and fire_at_us == now_us else 0
+        chain = port.chain + 1 if port.parent_id is not None and fire_at_us < now_us + CHAIN_US else 0
         if chain > CHAIN_MAX:  # each job schedules the next for now: a loop, and it shall not run hot
-            fire_at_us += CHAIN_US
+            fire_at_us = now_us + CHAIN_US
         if not options and not call.options:
             queue = self._targets.routing.queue(path, kind)
             return NewJob(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from actor_scheduler.clock import Clock, sleep_until
+from actor_scheduler.clock import Clock, pass_span
 from actor_scheduler.errors import TimedOut
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 async def within(clock: Clock, limit_us: int, work: Coroutine[Any, Any, T], what: str = "still waiting") -> T:
-    """Return what `work` returns. Raises TimedOut, and cancels it, when `clock` shows that the limit has passed."""
+    """Return what `work` returns. Raises TimedOut, and cancels it, when the limit has passed; a clock step is none."""
     working = asyncio.ensure_future(work)
-    sleeping = asyncio.ensure_future(sleep_until(clock, clock.now_us() + limit_us))
+    sleeping = asyncio.ensure_future(pass_span(clock, limit_us))
     try:
         await asyncio.wait((working, sleeping), return_when=asyncio.FIRST_COMPLETED)
         if working.done():

@@ -189,9 +189,6 @@ async def test_S1_a_timeout_in_the_grace_of_a_stop(path: Path, deaf: bool) -> No
         assert ((await rig.job(job_id)).state, gate.started) == ("failed", [1])
 
 
-@pytest.mark.xfail(
-    reason="a stop does not wait for the turn under way: its actions start after it, and are not recorded"
-)
 async def test_S1_an_action_that_is_claimed_while_the_app_stops_has_its_grace(path: Path) -> None:
     """The claim was on its way when the stop began: the action runs to its end within the grace, and that is kept."""
     gate = Gate()

@@ -38,7 +38,7 @@ LAYERS = {
     "sqlite": Layer(("store.sqlite.",), ("values", "rules", "ports")),
     "parts": Layer(
         (
-            "alarm", "attempts", "clock_wait", "dispatch", "hold", "mailbox", "preparation", "pruning", "settings",
+            "admission", "alarm", "attempts", "clock_wait", "dispatch", "hold", "mailbox", "preparation", "pruning", "settings",
             "shield", "turn_watch", "watchers",
         ),
         ("values", "rules", "ports"),

@@ -353,7 +353,6 @@ def test_a_hook_is_given_back_as_it_was() -> None:
     assert app.on_dispatch(hook) is hook
 
 
-@pytest.mark.xfail(reason="a hook is told that another attempt follows, though the job was asked to be canceled")
 async def test_an_attempt_that_is_not_retried_for_a_cancel_is_told_as_canceled(start: Start) -> None:
     """What a hook hears of the end of an attempt must be what became of the job."""
     app, heard = listening(functions())

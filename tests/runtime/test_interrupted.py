@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from runtime import ActionCtx, App, MutationCtx, Namespace, Retry
 from tests.runtime.test_retries import get, seconds
 
@@ -72,7 +70,6 @@ async def test_an_interrupted_attempt_is_on_record(start: Start) -> None:
     assert await interrupted(start) == [("interrupted", 1)]
 
 
-@pytest.mark.xfail(reason="an attempt that is followed by another says that it was not run again")
 async def test_an_interrupted_attempt_says_what_is_true(start: Start) -> None:
     """The error of a job that runs again must not say that it does not."""
     await interrupted(start, says="not run again")
@@ -94,7 +91,6 @@ async def interrupted(start: Start, says: str | None = None) -> list[tuple[str |
     return [(at.cause, at.attempt) for at in await h.scheduler.failed_attempts(job_id)]
 
 
-@pytest.mark.xfail(reason="a failure that only the commit finds is final, whatever the policy says")
 async def test_a_failure_that_only_the_commit_finds_is_retried_too(start: Start) -> None:
     """To the function's author it is the same IntegrityError as one of a statement."""
     ns: Namespace[Any] = Namespace("late")

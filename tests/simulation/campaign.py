@@ -38,21 +38,7 @@ SOMETIMES: Final = frozenset({
 })  # fmt: skip
 
 # What is known to be wrong, by name, and counted apart. What is mended is struck off here.
-KNOWN_GAPS: Final[dict[str, Callable[[Violation], bool]]] = {
-    "while due mutations are prepared, the alarm rings for those behind them": lambda found: found.rule is Rule.SPINS,
-    "an I/O error while a nested mutation is undone passes for the function's own": lambda found: (
-        found.rule in (Rule.UNPLANNED, Rule.UNEXPECTED) and "injected SQLITE_IOERR" in found.detail
-    ),
-    "a reader that can't be used any more is given back to a pool that was emptied": lambda found: (
-        found.rule is Rule.UNEXPECTED and "list.remove" in found.detail
-    ),
-    "a job canceled while it is prepared, or refused, goes back into the index": lambda found: (
-        found.rule is Rule.INDEX and found.detail.startswith("lacks [], has in vain [(")
-    ),
-    "a mutation whose failure ended the transaction is not tried again": lambda found: (
-        found.rule is Rule.GAVE_UP and "was interrupted" in found.detail
-    ),
-}
+KNOWN_GAPS: Final[dict[str, Callable[[Violation], bool]]] = {}
 
 
 @dataclass(slots=True)

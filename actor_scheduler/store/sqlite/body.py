@@ -210,8 +210,8 @@ class MutationTx(Body):
             result = self._run_many(sql, given)
         except DatabaseError:
             if raw.in_transaction:
-                raw.execute(_ROLLBACK_NESTED)
-                raw.execute(_UNNEST)
+                self._guarded(raw.execute, _ROLLBACK_NESTED)
+                self._guarded(raw.execute, _UNNEST)
             raise
         self._guarded(raw.execute, _UNNEST)
         return result
@@ -238,12 +238,12 @@ class MutationTx(Body):
 
     def _insert_all(self, new: Sequence[NewJob]) -> list[str]:
         raw, mark = self._connection.raw, self._writer.mark()
-        raw.execute(_NEST)
+        self._guarded(raw.execute, _NEST)
         try:
             ids = self._writer.insert(new)
         except ActorSchedulerError:
-            raw.execute(_ROLLBACK_NESTED)
-            raw.execute(_UNNEST)
+            self._guarded(raw.execute, _ROLLBACK_NESTED)
+            self._guarded(raw.execute, _UNNEST)
             self._writer.rewind(mark)
             raise
         raw.execute(_UNNEST)
@@ -287,8 +287,8 @@ class MutationTx(Body):
             self._check_awaited(outstanding)
         except BaseException:
             if raw.in_transaction:
-                raw.execute(_ROLLBACK_NESTED)
-                raw.execute(_UNNEST)
+                self._guarded(raw.execute, _ROLLBACK_NESTED)
+                self._guarded(raw.execute, _UNNEST)
             self._writer.rewind(mark)
             raise
         self._guarded(raw.execute, _UNNEST)

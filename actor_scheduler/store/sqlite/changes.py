@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from actor_scheduler.store.base import Effects
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from actor_scheduler.model import Entry
+
+
+_CANCELING_MAX: Final = 10_000  # remembered, the newest; ~100 B each
 
 
 class Mark(NamedTuple):
@@ -31,7 +34,9 @@ class Changes:
         self.effects = Effects()
         self.canceled: set[int] = set()  # of `effects.gone`, for a quick look
         self.lanes: set[str] = set()  # whose head may be another one now; too many do no harm
-        self._canceling = set(canceling)  # running actions that were asked to be canceled, durably
+        # Running actions that were asked to be canceled, durably. They stay in here when their jobs have ended: one
+        # that does not listen may go on, and schedule, long after that.
+        self._canceling: dict[int, None] = dict.fromkeys(canceling)
 
     def begin(self) -> None:
         """Forget what a transaction before left behind."""
@@ -43,9 +48,9 @@ class Changes:
         """Return what the transaction changed, now that it is durable."""
         effects = self.effects
         if effects.stopping:
-            self._canceling.update(seq for seq, _ in effects.stopping)
-        if self._canceling:
-            self._canceling.difference_update(effects.ended)
+            self._canceling.update((seq, None) for seq, _ in effects.stopping)
+            while len(self._canceling) > _CANCELING_MAX:
+                del self._canceling[next(iter(self._canceling))]
         return effects
 
     def mark(self) -> Mark:

@@ -147,6 +147,9 @@ class JobWriter:
         reach("schedule.before_insert")
         if job.idempotency_key is not None and (found := self._resent(job.idempotency_key, job.path, job.args)):
             return found
+        born_canceled = self.changes.any_canceling and self._born_canceled(job)
+        if born_canceled:
+            job = job._replace(key=None)  # it takes nobody's place
         if job.key is not None and (kept := self._settle_key(job)):
             return kept
         seq, nonce = self._take_seqs(1), self._nonces()
@@ -154,7 +157,7 @@ class JobWriter:
         if job.lane is None:
             self.changes.waits(job.queue, Entry(job.fire_at_us, seq))
         reach("schedule.inserted")
-        if self.changes.any_canceling and self._born_canceled(job):
+        if born_canceled:
             self.steering.cancel_pending(seq, job.path, self._queue(job), job.fire_at_us, self.now_us)
         return format_id(seq, nonce)
 

@@ -105,7 +105,7 @@ class Outcomes:
         if isinstance(outcome, Again):
             if not self._changes.is_canceling(job.seq):
                 return self._again(unit, outcome)
-            outcome = Stopped() if outcome.failure.cause != "timeout" else outcome.failure
+            outcome = Stopped()
         stood = self._raw.execute(_COMPLETE_ACTION, self._row(unit, outcome)).rowcount == 1
         if not stood:  # just written, or by a commit of unknown outcome
             mark = (job.seq, job.attempt, self._boot, unit.completed_at_us)

@@ -120,7 +120,8 @@ class ReaderPool:
                 return await reader.query(body, now_us, limit_us, context)
             finally:
                 if not reader.usable:
-                    self._all.remove(reader)
+                    if reader in self._all:  # not when the pool was emptied meanwhile
+                        self._all.remove(reader)
                     reader.abandon()
                 elif reader in self._all:
                     self._idle.append(reader)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.limits import DEATHS_MAX, KEEP_US, PRIORITY_MAX
+from actor_scheduler.limits import DEATHS_MAX, PRIORITY_MAX
 from actor_scheduler.model import ACTIONS, MUTATIONS, Again, DueJob, Failed, Outcome, Stopped
 from actor_scheduler.queues import PARKED, Rate, Routing, base_of
 from actor_scheduler.retention import prune_at_us
@@ -31,10 +31,12 @@ _RESERVE: Final = ours("UPDATE main._scheduler_meta SET value = ? WHERE name = '
 _HIGHEST: Final = ours("SELECT coalesce(max(seq), 0) FROM main._scheduler_jobs")
 _END_LEFT: Final = ours(
     "UPDATE main._scheduler_jobs SET state = ?, cause = ?, completed_at_us = ?, prune_at_us = ?, error = ?,"
-    " deaths = ? WHERE seq = ? AND state = 'in_progress' AND boot <> ?",
+    " error_code = NULL, error_data = NULL, traceback = NULL, deaths = ?"
+    " WHERE seq = ? AND state = 'in_progress' AND boot <> ?",
 )
 _AGAIN_LEFT: Final = ours(
-    "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, cause = ?, error = ?, deaths = ?, boot = NULL"
+    "UPDATE main._scheduler_jobs SET state = 'pending', fire_at_us = ?, cause = ?, error = ?, deaths = ?, boot = NULL,"
+    " error_code = NULL, error_data = NULL, traceback = NULL"
     " WHERE seq = ? AND state = 'in_progress' AND boot <> ?",
 )
 _RECORD_LEFT: Final = ours(
@@ -44,15 +46,15 @@ _RECORD_LEFT: Final = ours(
 )
 _CLAIMED: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
 _UNCLAIM: Final = ours(
-    "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL"
-    " WHERE seq = ? AND state = 'in_progress' AND boot = ?",
+    "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL,"
+    " canceling = 0 WHERE seq = ? AND state = 'in_progress' AND boot = ?",
 )
 _DIED: Final = ours("UPDATE main._scheduler_jobs SET deaths = deaths + 1 WHERE seq = ? AND state = 'pending'")
 _CRASH_LOOP: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'failed', cause = 'crash_loop', completed_at_us = ?, prune_at_us = ?,"
     " error = ? WHERE seq = ? AND state = 'pending' AND deaths >= ?"
 )
-_DEATHS: Final = ours("SELECT deaths FROM main._scheduler_jobs WHERE seq = ?")
+_DEATHS: Final = ours("SELECT deaths, path FROM main._scheduler_jobs WHERE seq = ?")
 _QUEUES: Final = ours(
     "WITH RECURSIVE queues(name) AS (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' UNION ALL"
     " SELECT (SELECT min(queue) FROM main._scheduler_jobs WHERE state = 'pending' AND queue > name) FROM queues"
@@ -102,10 +104,8 @@ _STARTS: Final = ours(
 )
 _CANCELING: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND canceling = 1")
 
-INTERRUPTED: Final = Failed(
-    "interrupted", "the process ended while this action was running; it starts at most once, so it was not run again"
-)
-_DIED_WITH_IT: Final = f"it was running each of {DEATHS_MAX} times in a row that the process died"
+INTERRUPTED: Final = Failed("interrupted", "the process ended while this action was running")
+CRASH_LOOP: Final = Failed("crash_loop", f"it was running each of {DEATHS_MAX} times in a row that the process died")
 
 
 class Boot(NamedTuple):
@@ -148,7 +148,7 @@ def _judge_left(
     if left.canceling:
         outcome = Stopped()
     elif isinstance(outcome, Again) and deaths >= DEATHS_MAX:
-        outcome = Failed("crash_loop", _DIED_WITH_IT)
+        outcome = CRASH_LOOP
     if isinstance(outcome, Again):
         failure, fire_at_us = outcome.failure, now_us + outcome.delay_us
         raw.execute(_RECORD_LEFT, (now_us, failure.cause, failure.error, job.seq, boot))
@@ -156,6 +156,8 @@ def _judge_left(
         return job, outcome
     state, cause, error = "canceled", None, None
     if isinstance(outcome, Failed):
+        if outcome.cause == "interrupted":
+            outcome = outcome._replace(error=f"{outcome.error}; it was not run again")
         state, cause, error = "failed", outcome.cause, outcome.error
     prune_us = prune_at_us(now_us, host.keep_us(job.path))
     raw.execute(_END_LEFT, (state, cause, now_us, prune_us, error, deaths, job.seq, boot))
@@ -248,18 +250,29 @@ def settle_lanes(raw: sqlite3.Connection, writer: JobWriter, now_us: int) -> Non
         _in_transaction(raw, work)
 
 
-def blame(raw: sqlite3.Connection, seq: int, now_us: int) -> int:
-    """Count a death against the mutation that was running when the process died; return how many it has now.
+class Blamed(NamedTuple):
+    """How many processes a mutation has taken down, and the job if that was one too many."""
+
+    deaths: int
+    failed: DueJob | None
+
+
+def blame(raw: sqlite3.Connection, seq: int, now_us: int, host: Host) -> Blamed:
+    """Count a death against the mutation that was running when the process died.
 
     At DEATHS_MAX it is failed with the cause `crash_loop`, so that the others run.
     """
 
-    def work() -> int:
+    def work() -> Blamed:
         raw.execute(_DIED, (seq,))
-        prune_us = prune_at_us(now_us, KEEP_US)
-        raw.execute(_CRASH_LOOP, (now_us, prune_us, _DIED_WITH_IT, seq, DEATHS_MAX))
         row = raw.execute(_DEATHS, (seq,)).fetchone()
-        return row[0] if row is not None else 0
+        if row is None:
+            return Blamed(0, None)
+        deaths, path = row
+        job = job_rows.due_many(raw, [seq], now_us).get(seq) if deaths >= DEATHS_MAX else None
+        prune_us = prune_at_us(now_us, host.keep_us(path))
+        raw.execute(_CRASH_LOOP, (now_us, prune_us, CRASH_LOOP.error, seq, DEATHS_MAX))
+        return Blamed(deaths, job)
 
     return _in_transaction(raw, work)
 

@@ -28,6 +28,7 @@ from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK, JobWriter
 from actor_scheduler.store.sqlite.lock import Known, OwnerLock
 from actor_scheduler.store.sqlite.readers import ReaderPool
 from actor_scheduler.store.sqlite.recovery import (
+    CRASH_LOOP,
     begin_boot,
     blame,
     canceling,
@@ -160,10 +161,12 @@ class SqliteStore:
             log.warning("%s %s was running when the process ended; it %s", job.path, job.id, then)
         suspect = self._blame.open()
         if suspect != NOBODY:
-            deaths = blame(raw, suspect, now_us)
+            deaths, failed = blame(raw, suspect, now_us, self._host)
             log.warning(
                 "the process died while scheduled mutation %d was running (%d of %d)", suspect, deaths, DEATHS_MAX
             )
+            if failed is not None:
+                boot = boot._replace(interrupted=(*boot.interrupted, (failed, CRASH_LOOP)))
         self._blame.note(NOBODY)
         self._remember(raw)
         self._make_runner(boot.next_seq, boot.next_seq + SEQ_BLOCK)

@@ -8,6 +8,7 @@ may run more than once before it is answered, and its effects commit once.  Any 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import sqlite3
@@ -26,7 +27,7 @@ from actor_scheduler.errors import (
 )
 from actor_scheduler.failures import log_failure
 from actor_scheduler.limits import TURN_US_MAX
-from actor_scheduler.model import DueJob, Outcome, Succeeded
+from actor_scheduler.model import DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.queues import holds_mutations
 from actor_scheduler.store.base import (
     Claimed,
@@ -244,15 +245,26 @@ class TurnRunner:
             self._raw.execute(_BEGIN)
             self._writer.begin(self._clock.now_us())
             if isinstance(unit, RunDue):
-                self._writer.outcomes.fail_pending(unit.entry.seq, failure, self._writer.now_us)
+                reply = self._blame_job(unit, failure, error)
             else:
                 self._writer.outcomes.complete_actions([unit._replace(outcome=failure)])
+                reply = Done()
             self._writer.finish()
             self._commit()
         except (sqlite3.Error, Definite) as again:
             self._roll_back()
             return [Refused(StoreUnavailable(f"a failure could not be recorded: {again}"))], Effects()
-        return [Done()], self._writer.committed()
+        return [reply], self._writer.committed()
+
+    def _blame_job(self, unit: RunDue, failure: Failed, error: Exception) -> Reply:
+        """Record the failure of a due job: where its row can be read, another attempt may follow."""
+        seq, now_us = unit.entry.seq, self._writer.now_us
+        with contextlib.suppress(sqlite3.OperationalError, TypeError, ValueError):
+            job = job_rows.due_many(self._raw, [seq], now_us).get(seq)
+            if job is not None and not _is_action(unit):
+                return self._fail(job, error)
+        self._writer.outcomes.fail_pending(seq, failure, now_us)
+        return Done()
 
     # ------------------------------------------------------------ units
 
