@@ -395,8 +395,7 @@ class Actor:
         assert isinstance(unit, CompleteJob)
         self._unfinished.discard(unit.job.seq)
         if stood:
-            # One that was asked to be canceled meanwhile is not followed by another attempt.
-            canceled = isinstance(unit.outcome, Again) and unit.job.seq in effects.ended
+            canceled = isinstance(unit.outcome, Again) and unit.job.seq in effects.ended  # so no other follows
             self._host.attempted(unit.job, Stopped() if canceled else unit.outcome, unit.completed_at_us)
         else:
             log.error("the outcome of %s %s came too late: its row is another attempt's", unit.job.path, unit.job.id)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.thread import InlineDb
 from actor_scheduler.testing.clock import VirtualClock
+from actor_scheduler.testing.nonces import SeededNonces
 from actor_scheduler.times import to_datetime
 from runtime.testing import Harness
 from tests.crash.campaign import read_out
@@ -53,6 +54,7 @@ class Judge:
         self._starts.write_bytes(starts)
         app = self._app
         app._clock = VirtualClock(_LONG_AGO_US)
+        app._nonces = SeededNonces(0)  # the jitter of what is tried again is the same on every image
         app._make_store = partial(SqliteStore, make_db=InlineDb)
         app._synchronous = "OFF"  # nobody cuts the power here
         try:
