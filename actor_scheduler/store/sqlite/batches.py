@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from actor_scheduler.errors import (
     IntegrityError,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 U = TypeVar("U", bound=Unit)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def run_of(kind: type[U], batch: list[Unit], at: int) -> Iterator[U]:

@@ -22,12 +22,13 @@ from actor_scheduler.errors import (
     KeyConflict,
     OutcomeUnknown,
     StoreUnavailable,
+    TimeLimitExceeded,
     TransactionLost,
     said,
 )
 from actor_scheduler.failures import log_failure
 from actor_scheduler.limits import TURN_US_MAX
-from actor_scheduler.model import DueJob, Failed, Outcome, Succeeded
+from actor_scheduler.model import Again, DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.queues import holds_mutations
 from actor_scheduler.store.base import (
     Claimed,
@@ -48,7 +49,7 @@ from actor_scheduler.store.base import (
     Unknown,
 )
 from actor_scheduler.store.sqlite import job_rows
-from actor_scheduler.store.sqlite.batches import is_plain, merge, refused_commit, run_of, split, stop
+from actor_scheduler.store.sqlite.batches import BUSY, is_plain, merge, refused_commit, run_of, split, stop
 from actor_scheduler.store.sqlite.blame import NOBODY, BlameFile
 from actor_scheduler.store.sqlite.body import MutationTx
 from actor_scheduler.store.sqlite.drive import NoLoop, drive, no_loop
@@ -77,7 +78,6 @@ _ROLLBACK = ours("ROLLBACK")
 _SAVE = ours("SAVEPOINT unit")
 _RELEASE = ours("RELEASE unit")
 _BACK = ours("ROLLBACK TO unit")
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Definite(Exception):
@@ -180,7 +180,7 @@ class TurnRunner:
         try:
             raw.execute(_BEGIN)
         except sqlite3.Error as error:
-            if code_of(error) in _BUSY:
+            if code_of(error) in BUSY:
                 msg = f"another program holds the database for writing: {describe(error)}"
                 return [Refused(StoreUnavailable(msg)) for _ in batch], Effects()
             raise StoreFault(error) from error
@@ -220,7 +220,7 @@ class TurnRunner:
         except sqlite3.Error as error:
             code = code_of(error)
             self._roll_back()
-            if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL, *_BUSY):
+            if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL, *BUSY):
                 raise Definite(refused_commit(error), None) from error
             msg = f"COMMIT failed with {describe(error)}: it may or may not have happened"
             raise OutcomeUnknown(msg) from error
@@ -238,7 +238,9 @@ class TurnRunner:
 
         A fault of the store is nobody's failure: the job waits.  Raises OutcomeUnknown when the record's commit does.
         """
-        if isinstance(error, StoreUnavailable) or not isinstance(unit, RunDue | CompleteJob):
+        body = isinstance(unit, RunDue) and not _is_action(unit)  # only a body has a time limit
+        fault = isinstance(error, StoreUnavailable) or (isinstance(error, TimeLimitExceeded) and not body)
+        if fault or not isinstance(unit, RunDue | CompleteJob):
             return [Refused(error)], Effects()
         failure = self._host.failure(error)
         try:
@@ -246,8 +248,9 @@ class TurnRunner:
             self._writer.begin(self._clock.now_us())
             if isinstance(unit, RunDue):
                 reply = self._blame_job(unit, failure, error)
-            else:
-                self._writer.outcomes.complete_actions([unit._replace(outcome=failure)])
+            else:  # what it failed with may be what could not be written
+                outcome = unit.outcome._replace(failure=failure) if isinstance(unit.outcome, Again) else failure
+                self._writer.outcomes.complete_actions([unit._replace(outcome=outcome)])
                 reply = Done()
             self._writer.finish()
             self._commit()
@@ -260,8 +263,7 @@ class TurnRunner:
         """Record the failure of a due job: where its row can be read, another attempt may follow."""
         seq, now_us = unit.entry.seq, self._writer.now_us
         with contextlib.suppress(sqlite3.OperationalError, TypeError, ValueError):
-            job = job_rows.due_many(self._raw, [seq], now_us).get(seq)
-            if job is not None and not _is_action(unit):
+            if not _is_action(unit) and (job := job_rows.due_many(self._raw, [seq], now_us).get(seq)) is not None:
                 return self._fail(job, error)
         self._writer.outcomes.fail_pending(seq, failure, now_us)
         return Done()
@@ -436,8 +438,6 @@ class TurnRunner:
         raw.execute(_RELEASE)
         reach("mutation.released")
         return value, None
-
-    # ------------------------------------------------------------ after the units
 
     def _refill(self, result: TurnResult, refills: Sequence[Refill]) -> None:
         for refill in refills:
