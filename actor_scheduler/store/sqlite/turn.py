@@ -262,7 +262,7 @@ class TurnRunner:
     def _blame_job(self, unit: RunDue, failure: Failed, error: Exception) -> Reply:
         """Record the failure of a due job: where its row can be read, another attempt may follow."""
         seq, now_us = unit.entry.seq, self._writer.now_us
-        with contextlib.suppress(sqlite3.OperationalError, TypeError, ValueError):
+        with contextlib.suppress(sqlite3.OperationalError, TypeError, ValueError, OverflowError):
             if not _is_action(unit) and (job := job_rows.due_many(self._raw, [seq], now_us).get(seq)) is not None:
                 return self._fail(job, error)
         self._writer.outcomes.fail_pending(seq, failure, now_us)
