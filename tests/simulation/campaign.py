@@ -18,7 +18,7 @@ from unittest import mock
 from actor_scheduler import crashpoints
 from actor_scheduler.store.sqlite import connection, lock, readers, turn
 from runtime import engine
-from tests.proof.checker import Rule, Violation, check
+from tests.proof.checker import Violation, check
 from tests.simulation.database import SimSqlite3
 from tests.simulation.options import CRASHES, SPELLS, STEPS, STORE_FAULTS, draw
 from tests.simulation.world import World

@@ -190,7 +190,9 @@ async def test_a_refused_file_is_untouched(open_bench: Any, db: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "replaced by a copy"])
-async def test_D11_a_file_that_is_not_the_one_that_was_opened_stops_the_store(how: str, open_bench: Any, db: Path) -> None:
+async def test_D11_a_file_that_is_not_the_one_that_was_opened_stops_the_store(
+    how: str, open_bench: Any, db: Path
+) -> None:
     """The next turn is definitely not done, says why, and the store stays broken until the file is back."""
     async with open_bench() as bench:
         await bench.insert(mutation())
