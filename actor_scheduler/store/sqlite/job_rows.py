@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from actor_scheduler import codec
 from actor_scheduler.errors import InvalidArgs
 from actor_scheduler.ids import format_id, parse_id
-from actor_scheduler.limits import PAGE_MAX
+from actor_scheduler.limits import ATTEMPTS_MAX, PAGE_MAX
 from actor_scheduler.model import DueJob, Entry, FailedAttempt, Job, JobFilter, Page, State
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.times import to_datetime
@@ -93,6 +93,15 @@ def window(raw: sqlite3.Connection, queue: str, after: Entry, limit: int) -> lis
 def due_many(raw: sqlite3.Connection, seqs: Sequence[int], now_us: int) -> dict[int, DueJob]:
     """Return what the next attempts of these jobs need, by sequence number; without those not eligible any more."""
     return {row[0]: _due_job(row, now_us) for row in raw.execute(_DUE_MANY, (str(list(seqs)),))}
+
+
+def due_if_readable(raw: sqlite3.Connection, seq: int, now_us: int) -> DueJob | None:
+    """Return what the next attempt of one job needs; None when it is not eligible, or its row is damaged."""
+    try:
+        jobs = [_due_job(row, now_us) for row in read(raw, _DUE_MANY, (f"[{seq}]",))]
+    except (TypeError, ValueError):
+        return None
+    return jobs[0] if jobs and 0 < jobs[0].attempt <= ATTEMPTS_MAX + 1 else None
 
 
 def _due_job(row: tuple[Any, ...], now_us: int) -> DueJob:

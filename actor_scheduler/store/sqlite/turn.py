@@ -8,7 +8,6 @@ may run more than once before it is answered, and its effects commit once.  Any 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import sqlite3
@@ -262,9 +261,9 @@ class TurnRunner:
     def _blame_job(self, unit: RunDue, failure: Failed, error: Exception) -> Reply:
         """Record the failure of a due job: where its row can be read, another attempt may follow."""
         seq, now_us = unit.entry.seq, self._writer.now_us
-        with contextlib.suppress(sqlite3.OperationalError, TypeError, ValueError, OverflowError):
-            if not _is_action(unit) and (job := job_rows.due_many(self._raw, [seq], now_us).get(seq)) is not None:
-                return self._fail(job, error)
+        job = job_rows.due_if_readable(self._raw, seq, now_us) if not _is_action(unit) else None
+        if job is not None:
+            return self._fail(job, error)
         self._writer.outcomes.fail_pending(seq, failure, now_us)
         return Done()
 
