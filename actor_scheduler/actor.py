@@ -27,10 +27,10 @@ from actor_scheduler.errors import (
     WriterStuck,
     said,
 )
+from actor_scheduler.failures import tell
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.limits import ACTIONS_MAX, SECOND_US, STUCK_SECONDS, TURN_COMMANDS_MAX, WINDOW_MAX
 from actor_scheduler.mailbox import Command, Mailbox
-from actor_scheduler.model import Again, Stopped
 from actor_scheduler.preparation import Preparation
 from actor_scheduler.pruning import Pruning
 from actor_scheduler.settings import Settings
@@ -395,8 +395,8 @@ class Actor:
         assert isinstance(unit, CompleteJob)
         self._unfinished.discard(unit.job.seq)
         if stood:
-            canceled = isinstance(unit.outcome, Again) and unit.job.seq in effects.ended  # so no other follows
-            self._host.attempted(unit.job, Stopped() if canceled else unit.outcome, unit.completed_at_us)
+            stored = tell(unit.job, unit.outcome, ended=unit.job.seq in effects.ended)
+            self._host.attempted(unit.job, stored, unit.completed_at_us)
         else:
             log.error("the outcome of %s %s came too late: its row is another attempt's", unit.job.path, unit.job.id)
 

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.failures import log_failure
+from actor_scheduler.errors import TimedOut
 from actor_scheduler.limits import SECOND_US, TIMEOUT_GRACE_US
 from actor_scheduler.model import Again, DueJob, Failed, Outcome, Stopped
 
@@ -116,8 +116,6 @@ class Attempts:
             outcome = attempt.verdict if isinstance(outcome, Failed) else self._canceled(attempt)
         reach("action.body_done")
         if not self._abandoned and not attempt.told:
-            if isinstance(outcome, Failed | Again):
-                log_failure(job, outcome)
             self._ended(job, outcome)
         self._stirred()
 
@@ -138,7 +136,8 @@ class Attempts:
         """Return what a canceled attempt comes to: who asked for it decides."""
         if isinstance(attempt.verdict, Stopped):
             return attempt.verdict
-        return self._host.judge(attempt.job, attempt.verdict or _INTERRUPTED, None)
+        verdict = attempt.verdict or _INTERRUPTED
+        return self._host.judge(attempt.job, verdict, TimedOut(verdict.error) if verdict.cause == "timeout" else None)
 
     # ------------------------------------------------------------ its time
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from actor_scheduler.model import Again, Failed
+from actor_scheduler.model import Again, Failed, Outcome, Stopped
 
 if TYPE_CHECKING:
     from actor_scheduler.model import DueJob
 
 log = logging.getLogger("actor_scheduler")
+
+
+def tell(job: DueJob, outcome: Outcome, *, ended: bool) -> Outcome:
+    """Log how an attempt ended, and return what was stored of it.
+
+    A failed one that another was to follow `ended` its job when it was canceled meanwhile.
+    """
+    if isinstance(outcome, Again) and ended:
+        log.warning("%s %s failed after it was canceled: %s", job.path, job.id, outcome.failure.error)
+        return Stopped(outcome.failure)
+    if isinstance(outcome, Failed | Again):
+        log_failure(job, outcome)
+    return outcome
 
 
 def log_failure(job: DueJob, outcome: Failed | Again) -> None:

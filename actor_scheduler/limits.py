@@ -29,6 +29,7 @@ MAILBOX_WAIT_US: Final = 10 * SECOND_US  # no more are taken while the first of 
 TURN_COMMANDS_MAX: Final = 2_000  # commands in one turn
 TURN_DUE_MAX: Final = 1_000  # due entries in one turn
 TURN_US_MAX: Final = 30_000  # a turn starts no new unit after this: one flush is ~0.3 ms, so under 2 % of it
+RESOLVER_US_MAX: Final = 10 * SECOND_US  # for the auth resolver to answer for one due mutation: others wait behind it
 STUCK_SECONDS: Final = 30.0  # a turn this long: twice the default time limit, and a foreign writer's 5 s besides
 RUN_MANY_CHUNK: Final = 1_000  # jobs of one run_many per commit: past this a commit gains no throughput
 WINDOW_MAX: Final = 50_000  # entries of one queue in memory: ~160 B each, 8 MiB

@@ -120,7 +120,9 @@ class Again(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """The attempt was canceled because somebody asked for it."""
+    """The attempt ended canceled: stopped on demand, or failed when no other attempt was wanted any more."""
+
+    failure: Failed | None = None
 
 
 Outcome: TypeAlias = Succeeded | Failed | Again | Stopped

@@ -75,6 +75,8 @@ class Preparation:
             gave = await asyncio.gather(*(self._host.prepare(job) for job in jobs.values()))
             prepared = dict(zip(jobs, gave, strict=True))
             self._ready = [RunDue(unit.queue, unit.entry, prepared.get(unit.entry.seq)) for unit in due]
+        except asyncio.CancelledError:
+            self._failed(self._left(due))  # harmless where the app stops, or the index is built again
         except BaseException as error:  # noqa: BLE001 - whatever it was, the batch must not be lost
             log.warning("due jobs could not be read, trying again: %s", said(error))
             self._failed(self._left(due))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from actor_scheduler.errors import InvalidArgs
@@ -10,6 +11,8 @@ from actor_scheduler.store.base import Found, Set
 if TYPE_CHECKING:
     from actor_scheduler.gates import Gates
     from actor_scheduler.queues import Routing
+
+log = logging.getLogger("actor_scheduler")
 
 PAUSED: Final = "paused"
 POOL: Final = "pool:"
@@ -44,6 +47,11 @@ class Settings:
         }
         self._gates = gates
         gates.paused = self.paused is not None
+        if self.paused is not None:
+            log.warning("nothing is started: the scheduler is paused (%s); scheduler.resume() ends it", self.paused)
+        for name, limit in self.limits.items():
+            if limit == 0:
+                log.warning("%s is paused; scheduler.set_pool(%r, None) ends it", name, name.removeprefix(POOL))
         for name in self._pools():  # also those that nobody has set: it may have been otherwise until now
             gates.set_limit(name, self.limits.get(name, self._declared(name)))
 

@@ -61,7 +61,8 @@ def delay_us(delay: Delay, *, what: str = "delay") -> int:
             raise InvalidTime(f"{what} is over five years; delays are in seconds, not milliseconds")
         span_us, negative = round(delay * SECOND_US), delay < 0
     if negative:
-        msg = f"{what} must not be negative; to run at once use 0 or run_now"
+        hint = "; to run at once use 0 or run_now" if what == "delay" else ""
+        msg = f"{what} must not be negative{hint}"
         raise InvalidTime(msg)
     if span_us > AHEAD_US_MAX:
         msg = f"{what} is over five years ({delay}); delays are in seconds, not milliseconds"

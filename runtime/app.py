@@ -29,7 +29,7 @@ from runtime.functions import Function, Namespace
 from runtime.hooks import Hook, Hooks
 from runtime.hooks import Moment as HookMoment
 from runtime.invoker import Access, LocalInvoker
-from runtime.policy import check_pool
+from runtime.policy import check_pool, check_settings
 from runtime.providers import Provider, Providers
 from runtime.registry import Registry
 
@@ -123,14 +123,12 @@ class App(Generic[AuthT]):
         exit_when_stuck: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        check_settings(synchronous, max_running_actions, auth, quota)
         self._db = _database(db)
         self._create = create
         self._synchronous: Synchronous = synchronous
         self._lock_timeout_us = delay_us(lock_timeout, what="lock_timeout")
         self._grace_us = delay_us(grace, what="grace")
-        if max_running_actions < 1:
-            msg = "max_running_actions must be at least 1"
-            raise InvalidArgs(msg)
         self._slots = max_running_actions
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._nonces: NonceSource = SystemNonces()

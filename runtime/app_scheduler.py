@@ -49,14 +49,14 @@ class AppScheduler(Scheduler):
 
     # ------------------------------------------------------------ steering everything
 
-    async def pause(self, note: str = "") -> None:
+    async def pause(self, note: str = "paused") -> None:
         """Start no job any more, on this app and after a restart, until `resume`. Those that run go on.
 
         What falls due meanwhile waits, and starts in order then.  `note` says who did it, and why.  Durable when this
         returns.
         """
         check_note(note)
-        await self._set(Set(PAUSED, note))
+        await self._set(Set(PAUSED, note or "paused"))
 
     async def resume(self) -> None:
         """Start jobs again. Durable when this returns."""

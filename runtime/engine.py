@@ -25,7 +25,7 @@ from actor_scheduler.errors import (
     storable,
 )
 from actor_scheduler.ids import NonceSource, parse_id
-from actor_scheduler.limits import ERROR_CHARS_MAX, KEEP_US, TRACEBACK_CHARS_MAX
+from actor_scheduler.limits import ERROR_CHARS_MAX, KEEP_US, RESOLVER_US_MAX, TRACEBACK_CHARS_MAX
 from actor_scheduler.model import Again, Cause, DueJob, Failed, Outcome, Succeeded
 from actor_scheduler.ports import Running
 from actor_scheduler.retry import Retry, next_attempt_us
@@ -207,8 +207,11 @@ class Engine:
 
     async def prepare(self, job: DueJob) -> Any:
         """Resolve the identity of a due job; an error becomes the job's failure."""
+        what = f"the auth resolver did not answer for {job.path} {job.id}"
         try:
-            return await self._auth(_invoker(job))
+            return await within(self.clock, RESOLVER_US_MAX, self._auth(_invoker(job)), what)
+        except TimedOut as error:
+            return Undispatchable("timeout", error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -273,7 +276,7 @@ class Engine:
         A job that can't be dispatched at all fails for good: no pause brings its function, or its arguments, back.
         """
         if isinstance(error, Undispatchable):
-            if failure.cause != "error":
+            if failure.cause in ("invalid_args", "unknown_function"):
                 return failure
             error = error.error
         pause_us = next_attempt_us(self._retry(job), job.attempt, error, self._chance())
@@ -295,7 +298,7 @@ class Engine:
         """Return the outcome an error stands for. Never raises, whatever the error's own methods do."""
         if isinstance(error, Undispatchable):
             return Failed(error.cause, said(error.error)[:ERROR_CHARS_MAX])
-        cause: Cause = "timeout" if isinstance(error, TimeLimitExceeded | TimedOut) else "error"
+        cause: Cause = "timeout" if isinstance(error, TimeLimitExceeded) else "error"
         trace = _trace(error)
         if isinstance(error, FunctionError):
             return Failed(cause, said(error)[:ERROR_CHARS_MAX], _code(error), _data(error), trace)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from actor_scheduler.errors import said
-from actor_scheduler.model import Again, Cause, DueJob, Failed, Kind, Outcome, State, Succeeded
+from actor_scheduler.model import Again, Cause, DueJob, Failed, Kind, Outcome, State, Stopped, Succeeded
 from actor_scheduler.times import to_datetime
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Hooks:
     def attempted(self, job: DueJob, outcome: Outcome, ended_at_us: int) -> None:
         """Tell of an attempt that ended, durably. Never raises."""
         moments: list[Moment] = []
-        if isinstance(outcome, Failed | Again) and self._hooks["failed"]:
+        failed = isinstance(outcome, Failed | Again) or (isinstance(outcome, Stopped) and outcome.failure is not None)
+        if failed and self._hooks["failed"]:
             moments.append("failed")
         if not isinstance(outcome, Again) and self._hooks["finished"]:
             moments.append("finished")
@@ -162,7 +163,7 @@ def _event(job: DueJob, outcome: Outcome | None = None, ended_at_us: int = 0) ->
             state, failure, retry_at = "pending", failed, to_datetime(ended_at_us + delay_us)
         case None:
             pass
-        case _:
+        case Stopped(failure):
             state = "canceled"
     return JobEvent(
         job_id=job.id,

@@ -10,12 +10,14 @@ from actor_scheduler.limits import KEEP_US, RATE_MAX
 from actor_scheduler.queues import Rate, parse_rate
 from actor_scheduler.retry import Retry, retry_policy
 from actor_scheduler.times import Delay, delay_us, timeout_us
+from runtime.quota import Quota
 
 if TYPE_CHECKING:
     from actor_scheduler.model import Kind
 
 LIMIT_US: Final = 10_000_000  # a query or mutation without a `timeout` may use the database for this long
 POOL_CHARS_MAX: Final = 64
+_A: Final = {"query": "a query", "mutation": "a mutation", "action": "an action"}
 _OPTIONS: Final[dict[str, frozenset[str]]] = {
     "query": frozenset({"timeout"}),
     "mutation": frozenset({"timeout", "retry", "keep"}),
@@ -38,7 +40,7 @@ def make_policy(kind: Kind, options: dict[str, Any]) -> Policy:
     """Return the policy that a decorator's options ask for. Raises NotRegistrable, InvalidArgs or InvalidTime."""
     unknown = options.keys() - _OPTIONS[kind]
     if unknown:
-        msg = f"a {kind} takes no {' and no '.join(sorted(unknown))}; it takes {', '.join(sorted(_OPTIONS[kind]))}"
+        msg = f"{_A[kind]} takes no {' and no '.join(sorted(unknown))}; it takes {', '.join(sorted(_OPTIONS[kind]))}"
         raise NotRegistrable(msg)
     given = {name: value for name, value in options.items() if value is not None}
     limit_us = LIMIT_US if kind != "action" else None
@@ -71,3 +73,19 @@ def _keep_us(keep: Delay) -> int | None:
     if isinstance(keep, timedelta) and keep == timedelta.max:
         return None
     return delay_us(keep, what="keep")
+
+
+def check_settings(synchronous: object, max_running_actions: object, auth: object, quota: object) -> None:
+    """Raise InvalidArgs for a setting of an app that would not do what it seems to say."""
+    if synchronous not in ("FULL", "NORMAL", "EXTRA"):
+        msg = f'synchronous must be "FULL", "NORMAL" or "EXTRA", not {synchronous!r:.40}'
+        raise InvalidArgs(msg)
+    if type(max_running_actions) is not int or max_running_actions < 1:
+        msg = f"max_running_actions must be at least 1, a whole number, not {max_running_actions!r:.40}"
+        raise InvalidArgs(msg)
+    if auth is not None and not callable(auth):
+        msg = f"auth is an async function of one AuthRequest, not {type(auth).__name__}"
+        raise InvalidArgs(msg)
+    if quota is not None and not isinstance(quota, Quota):
+        msg = f"quota is a Quota, not {type(quota).__name__}"
+        raise InvalidArgs(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.errors import AccessDenied, NotRegistrable, UnknownFunction, WrongKind
 from actor_scheduler.queues import Limit, Routing
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from actor_scheduler.model import Args, Kind
     from runtime.functions import Function, Namespace
     from runtime.policy import Policy
+
+
+_A: Final = {"query": "a query", "mutation": "a mutation", "action": "an action"}
 
 
 class Registry:
@@ -83,7 +86,7 @@ class Registry:
         if function is None:
             raise UnknownFunction(self._unknown(path))
         if kind is not None and function.kind != kind:
-            msg = f"{path} is a {function.kind}, not a {kind}: use run_{function.kind} where ctx has it"
+            msg = f"{path} is {_A[function.kind]}, not {_A[kind]}: use run_{function.kind} where ctx has it"
             raise WrongKind(msg)
         if invoker is not None and not may_call(invoker, function.access):
             msg = f"{path} has access={function.access!r}, so it can't be called by {invoker.source}"

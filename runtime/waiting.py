@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from actor_scheduler.clock import Clock, pass_span
 from actor_scheduler.errors import TimedOut
+from actor_scheduler.limits import SECOND_US, TIMEOUT_GRACE_US
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
 T = TypeVar("T")
+
+log = logging.getLogger("actor_scheduler")
 
 
 async def within(clock: Clock, limit_us: int, work: Coroutine[Any, Any, T], what: str = "still waiting") -> T:
@@ -28,4 +32,6 @@ async def within(clock: Clock, limit_us: int, work: Coroutine[Any, Any, T], what
     finally:
         working.cancel()
         sleeping.cancel()
-        await asyncio.gather(working, sleeping, return_exceptions=True)
+        _, listens_not = await asyncio.wait((working, sleeping), timeout=TIMEOUT_GRACE_US / SECOND_US)
+        if listens_not:
+            log.error("%s, and ignores its cancellation; it goes on by itself", what)

@@ -70,7 +70,7 @@ async def test_d9_an_older_copy_is_used_and_said_to_be_older(tmp_path: Path, cap
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         await run_once(path)
-    assert [r.message for r in caplog.records if "is older than at its last start (start 2 after start 3)" in r.message]
+    assert [r.message for r in caplog.records if "is older than at its last start (start 1 after start 3)" in r.message]
     caplog.clear()
     await run_once(path)
     assert not [record for record in caplog.records if "older" in record.message]

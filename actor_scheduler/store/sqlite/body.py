@@ -115,6 +115,8 @@ class Body:
             self.poison(StoreFault(error))
         elif code_of(error) == sqlite3.SQLITE_FULL or not self._connection.raw.in_transaction:
             self.poison(transaction_lost(error))
+        elif code_of(error) == sqlite3.SQLITE_INTERRUPT and self._mode is Mode.WRITE:
+            self.poison(for_caller(error, ""))  # its time is up, also for what it would do after catching this
         if self.poisoned is not None:
             return self.poisoned
         return for_caller(error, self._connection.fence.refused)

@@ -105,7 +105,7 @@ class Outcomes:
         if isinstance(outcome, Again):
             if not self._changes.is_canceling(job.seq):
                 return self._again(unit, outcome)
-            outcome = Stopped()
+            outcome = Stopped(outcome.failure)  # it was let finish, and no other attempt follows
         stood = self._raw.execute(_COMPLETE_ACTION, self._row(unit, outcome)).rowcount == 1
         if not stood:  # just written, or by a commit of unknown outcome
             mark = (job.seq, job.attempt, self._boot, unit.completed_at_us)
@@ -188,5 +188,6 @@ def _ended(outcome: Succeeded | Failed | Stopped, at_us: int, prune_us: int | No
             return ("success", at_us, prune_us, None, None, None, None, None, result, int(truncated))
         case Failed():
             return ("failed", at_us, prune_us, *_failure(outcome), None, 0)
-        case Stopped():
-            return ("canceled", at_us, prune_us, None, None, None, None, None, None, 0)
+        case Stopped(failure):
+            why = _failure(failure) if failure is not None else (None, None, None, None, None)
+            return ("canceled", at_us, prune_us, *why, None, 0)

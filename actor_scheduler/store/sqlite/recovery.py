@@ -213,7 +213,11 @@ def _is_served(queue: bytes, routing: Routing) -> bool:
 def found(raw: sqlite3.Connection, routing: Routing, now_us: int, boot: Boot | None = None) -> Found:
     """Return what the actor needs to know of the file."""
     starts = {
-        gate: _starts(raw, gate, limit, now_us) for gate, limit in routing.gates.items() if isinstance(limit, Rate)
+        gate: _starts(
+            raw, [gate, *(f"rate:{path}" for path, base in routing.bases.items() if base == gate)], limit, now_us
+        )
+        for gate, limit in routing.gates.items()
+        if isinstance(limit, Rate)
     }
     return Found(
         queues=[name for parked, name in map(_split, _queues(raw)) if not parked],
@@ -225,9 +229,10 @@ def found(raw: sqlite3.Connection, routing: Routing, now_us: int, boot: Boot | N
     )
 
 
-def _starts(raw: sqlite3.Connection, gate: str, rate: Rate, now_us: int) -> list[int]:
-    """Return the last starts that a rate has let through, whatever their priority was."""
-    queues = [gate, *(f"{gate}#{priority}" for priority in range(-PRIORITY_MAX, PRIORITY_MAX + 1) if priority)]
+def _starts(raw: sqlite3.Connection, bases: Sequence[str], rate: Rate, now_us: int) -> list[int]:
+    """Return the last starts that a rate has let through, whatever their priority was, and their function's name."""
+    ranks = [f"#{priority}" if priority else "" for priority in range(-PRIORITY_MAX, PRIORITY_MAX + 1)]
+    queues = [f"{base}{rank}" for base in dict.fromkeys(bases) for rank in ranks]
     since_us = now_us - rate.period_us
     asked = [{"queue": queue, "since": since_us, "count": rate.starts} for queue in queues]
     found = [at_us for values in asked for (at_us,) in raw.execute(_STARTS, values)]
@@ -254,6 +259,7 @@ class Blamed(NamedTuple):
     """How many processes a mutation has taken down, and the job if that was one too many."""
 
     deaths: int
+    name: str
     failed: DueJob | None
 
 
@@ -267,12 +273,13 @@ def blame(raw: sqlite3.Connection, seq: int, now_us: int, host: Host) -> Blamed:
         raw.execute(_DIED, (seq,))
         row = raw.execute(_DEATHS, (seq,)).fetchone()
         if row is None:
-            return Blamed(0, None)
+            return Blamed(0, "", None)
         deaths, path = row
-        job = job_rows.due_many(raw, [seq], now_us).get(seq) if deaths >= DEATHS_MAX else None
+        job = job_rows.due_if_readable(raw, seq, now_us)
         prune_us = prune_at_us(now_us, host.keep_us(path))
         raw.execute(_CRASH_LOOP, (now_us, prune_us, CRASH_LOOP.error, seq, DEATHS_MAX))
-        return Blamed(deaths, job)
+        name = f"{path} {job.id}" if job is not None else f"{path} (row {seq})"
+        return Blamed(deaths, name, job if deaths >= DEATHS_MAX else None)
 
     return _in_transaction(raw, work)
 

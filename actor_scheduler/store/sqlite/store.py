@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from actor_scheduler.clock import monotonic_us
 from actor_scheduler.crashpoints import reach
-from actor_scheduler.errors import ActorSchedulerError, StoreUnavailable
+from actor_scheduler.errors import ActorSchedulerError, StoreFull, StoreUnavailable
+from actor_scheduler.failures import log_failure
 from actor_scheduler.ids import NonceSource, SystemNonces
 from actor_scheduler.limits import DEATHS_MAX, WAL_BYTES_WARN
-from actor_scheduler.model import Again
+from actor_scheduler.model import Again, Failed
 from actor_scheduler.store.base import Found, Host, QueryBody, Refill, Refused, TurnResult, Unit
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, apply_steps
 from actor_scheduler.store.sqlite.blame import NOBODY, BlameFile
 from actor_scheduler.store.sqlite.connection import Connection, FileIdentity, advise, connect_writer, prepare_file
-from actor_scheduler.store.sqlite.faults import describe
+from actor_scheduler.store.sqlite.faults import code_of, describe
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK, JobWriter
 from actor_scheduler.store.sqlite.lock import Known, OwnerLock
@@ -112,7 +113,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             await self._let_go()
             msg = f"{self.path} can't be used: {describe(error)}"
-            raise StoreUnavailable(msg) from error
+            raise (StoreFull if code_of(error) == sqlite3.SQLITE_FULL else StoreUnavailable)(msg) from error
         except BaseException:
             await self._let_go()
             raise
@@ -157,15 +158,17 @@ class SqliteStore:
         boot = begin_boot(raw, now_us, self._host)
         self.boot = boot.number
         for job, outcome in boot.interrupted:
-            then = "runs again" if isinstance(outcome, Again) else "is not run again"
-            log.warning("%s %s was running when the process ended; it %s", job.path, job.id, then)
+            if isinstance(outcome, Failed | Again):
+                log_failure(job, outcome)
+            else:
+                log.warning("%s %s was running when the process ended; it was canceled", job.path, job.id)
         suspect = self._blame.open()
         if suspect != NOBODY:
-            deaths, failed = blame(raw, suspect, now_us, self._host)
-            log.warning(
-                "the process died while scheduled mutation %d was running (%d of %d)", suspect, deaths, DEATHS_MAX
-            )
+            deaths, name, failed = blame(raw, suspect, now_us, self._host)
+            if deaths:
+                log.warning("%s was running when the process died (%d of %d)", name, deaths, DEATHS_MAX)
             if failed is not None:
+                log_failure(failed, CRASH_LOOP)
                 boot = boot._replace(interrupted=(*boot.interrupted, (failed, CRASH_LOOP)))
         self._blame.note(NOBODY)
         self._remember(raw)
@@ -183,7 +186,7 @@ class SqliteStore:
             log.warning(
                 "%s is older than at its last start (start %d after start %d): an older copy was put in its place, or "
                 "its -wal file was lost; what was acknowledged since then is not in it",
-                self.path, self.boot, known.epoch,
+                self.path, self.boot - 1, known.epoch,
             )  # fmt: skip
         self._lock.remember(Known(uuid, self.boot))
 
