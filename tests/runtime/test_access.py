@@ -149,7 +149,7 @@ async def test_run_of_another_kind_names_the_right_one(start: Start) -> None:
         if kind == other:
             assert await work == "function"
         else:
-            with pytest.raises(WrongKind, match=f"is a {other}, not a {kind}: use run_{other}"):
+            with pytest.raises(WrongKind, match=f"is an? {other}, not an? {kind}: use run_{other}"):
                 await work
 
 

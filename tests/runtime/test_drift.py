@@ -171,7 +171,8 @@ async def test_V3_a_job_runs_as_the_kind_it_was_scheduled_as_or_not_at_all(tmp_p
     job_id = await life(path, release(was), schedules)
     job = await life(path, release(now), looks(job_id))
     assert (job.state, job.cause, job.attempt, job.kind) == ("failed", "unknown_function", 1, was)
-    assert job.error == f"jobs:f is a {now}, not a {was}: use run_{now} where ctx has it"
+    a = {"query": "a query", "mutation": "a mutation", "action": "an action"}
+    assert job.error == f"jobs:f is {a[now]}, not {a[was]}: use run_{now} where ctx has it"
     assert ran == ["mate"]
     job = await life(path, release(was), retries(job_id, "unknown_function"))
     assert (job.state, job.attempt, job.result) == ("success", 2, was)

@@ -67,9 +67,9 @@ async def test_a_pause_holds_over_a_restart(kill: bool) -> None:
     async with Harness(work.app) as h:
         await h.scheduler.run_after(5, "w:act", {"n": 1})
         await h.scheduler.pause()
-        assert work.app.scheduler.paused == ""
+        assert work.app.scheduler.paused == "paused"
         await h.restart(kill=kill, down_for=10)
-        assert work.app.scheduler.paused == ""
+        assert work.app.scheduler.paused == "paused"
         await h.advance(100)
         assert work.began == []
         await h.scheduler.resume()
