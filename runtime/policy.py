@@ -77,8 +77,8 @@ def _keep_us(keep: Delay) -> int | None:
 
 def check_settings(synchronous: object, max_running_actions: object, auth: object, quota: object) -> None:
     """Raise InvalidArgs for a setting of an app that would not do what it seems to say."""
-    if synchronous not in ("FULL", "NORMAL", "EXTRA"):
-        msg = f'synchronous must be "FULL", "NORMAL" or "EXTRA", not {synchronous!r:.40}'
+    if synchronous not in ("FULL", "NORMAL", "EXTRA", "OFF"):
+        msg = f'synchronous must be "FULL", "NORMAL", "EXTRA" or "OFF", not {synchronous!r:.40}'
         raise InvalidArgs(msg)
     if type(max_running_actions) is not int or max_running_actions < 1:
         msg = f"max_running_actions must be at least 1, a whole number, not {max_running_actions!r:.40}"

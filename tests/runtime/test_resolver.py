@@ -58,7 +58,7 @@ async def test_a_resolver_that_never_answers_fails_its_own_job_and_lets_the_othe
     ("options", "said"),
     [
         ({"synchronous": "FUL"}, "synchronous must be"),
-        ({"synchronous": "OFF"}, "synchronous must be"),
+        ({"synchronous": "off"}, "synchronous must be"),
         ({"max_running_actions": True}, "at least 1"),
         ({"max_running_actions": 2.5}, "at least 1"),
         ({"auth": 3}, "auth is an async function"),
