@@ -9,6 +9,9 @@ from tests.simulation import planted_limits
 from tests.simulation.campaign import known_gap, memory_folder, simulate
 from tests.simulation.planted import BUGS, planted
 
+# A process that dies in the simulation leaves coroutines that nobody will ever run.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 _SEEDS = range(1, 301)
 
 

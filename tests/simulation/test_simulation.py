@@ -10,6 +10,9 @@ import pytest
 from tests.proof.checker import check
 from tests.simulation.campaign import Report, memory_folder, run, simulate
 
+# A process that dies in the simulation leaves coroutines that nobody will ever run.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 _SEEDS = range(1, 2_001)
 _TWICE = range(1, 21)
 
