@@ -86,7 +86,7 @@ class Registry:
         if function is None:
             raise UnknownFunction(self._unknown(path))
         if kind is not None and function.kind != kind:
-            msg = f"{path} is {_A[function.kind]}, not {_A[kind]}: use run_{function.kind} where ctx has it"
+            msg = f"{path} is {_A[function.kind]}, not {_A.get(kind, kind)}: use run_{function.kind} where ctx has it"
             raise WrongKind(msg)
         if invoker is not None and not may_call(invoker, function.access):
             msg = f"{path} has access={function.access!r}, so it can't be called by {invoker.source}"
