@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types simulate bench load overload recovery crash sigterm powerloss iofaults clean
+.PHONY: help setup demo serve test check lint format types simulate coverage bench load overload recovery crash sigterm powerloss iofaults clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,11 @@ format: .venv/ready ## let ruff format and mend
 
 simulate: .venv/ready ## run the scheduler in virtual time under 20,000 seeds of faults and crashes (40 min)
 	$(BIN)/python -m tests.simulation --seeds 20000 --heavy
+
+coverage: .venv/ready ## which branches of the scheduler the tests inside one process take (7 min)
+	$(BIN)/python -m coverage run --branch --source=actor_scheduler --omit="actor_scheduler/testing/*" -m pytest \
+		tests/rules tests/store tests/runtime tests/faults tests/maintenance tests/simulation/test_limits_machine.py
+	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 bench: .venv/ready ## ours as ratios of the raw ceiling, measured in one run
 	$(BIN)/python -m benchmarks
