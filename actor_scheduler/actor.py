@@ -91,7 +91,8 @@ class Actor:
         self._preparation = Preparation(store, host, self._wake.set, self._not_prepared)
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
-        self._unfinished: set[int] = set()  # claims of this process whose completion is not durable yet
+        # Attempts that this process has started, by job, whose completion is not durable yet.
+        self._unfinished: set[tuple[int, int]] = set()
         self.watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -356,7 +357,6 @@ class Actor:
     def _follow(self, effects: Effects) -> None:
         self._preparation.forget(effects.gone)
         if effects.ended:
-            self._unfinished.difference_update(effects.ended)
             self.watchers.tell(effects.ended)
             self._pruning.ended(self._clock.now_us())
         for seq, stops in effects.stopping:
@@ -367,7 +367,7 @@ class Actor:
         """Start a claimed action; put back what the store could not take, and return whether it was so."""
         match reply:
             case Done(Claimed(job)):
-                self._unfinished.add(job.seq)
+                self._unfinished.add((job.seq, job.attempt))
                 self.dispatch.gates.started(unit.queue, self._clock.now_us())
                 self.attempts.start(job, unit.queue)
             case Done(Ran(job, outcome, ended_at_us)):
@@ -393,7 +393,7 @@ class Actor:
 
     def _completed(self, unit: Unit, effects: Effects, *, stood: bool) -> None:
         assert isinstance(unit, CompleteJob)
-        self._unfinished.discard(unit.job.seq)
+        self._unfinished.discard((unit.job.seq, unit.job.attempt))
         if stood:
             stored = tell(unit.job, unit.outcome, ended=unit.job.seq in effects.ended)
             self._host.attempted(unit.job, stored, unit.completed_at_us)

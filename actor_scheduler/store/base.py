@@ -325,8 +325,11 @@ class Store(Protocol):
         """Take ownership, migrate, and record this boot. Attempts left by other boots are judged as interrupted."""
         ...
 
-    async def reopen(self, running: Sequence[int]) -> Found:
-        """Start again from the file after `broken`. Claims of this boot not in `running` become pending again."""
+    async def reopen(self, running: Sequence[tuple[int, int]]) -> Found:
+        """Start again from the file after `broken`.
+
+        Claims of this boot that are not in `running`, by job and attempt, become pending again.
+        """
         ...
 
     async def apply(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:

@@ -371,7 +371,7 @@ async def a_reopened_store_releases_what_never_started(make_store: MakeStore) ->
         ids = await bench.insert(action(), action(after_us=1))
         due = await bench.due(ACTIONS)
         runs, waits = claims(await bench.run(*due))
-        await bench.store.reopen([runs.seq])
+        await bench.store.reopen([(runs.seq, runs.attempt), (waits.seq, waits.attempt + 1)])
         assert await bench.states(ids) == ["in_progress", "pending"]
         assert await bench.value(CompleteJob(waits, Succeeded(), START_US)) is False
         assert await bench.value(CompleteJob(runs, Succeeded(), START_US)) is True

@@ -44,7 +44,7 @@ _RECORD_LEFT: Final = ours(
     " SELECT seq, attempt, boot, coalesce(started_at_us, 0), ?, ?, ? FROM main._scheduler_jobs"
     " WHERE seq = ? AND state = 'in_progress' AND boot <> ?"
 )
-_CLAIMED: Final = ours("SELECT seq FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
+_CLAIMED: Final = ours("SELECT seq, attempt FROM main._scheduler_jobs WHERE state = 'in_progress' AND boot = ?")
 _UNCLAIM: Final = ours(
     "UPDATE main._scheduler_jobs SET state = 'pending', attempt = attempt - 1, started_at_us = NULL, boot = NULL,"
     " canceling = 0 WHERE seq = ? AND state = 'in_progress' AND boot = ?",
@@ -284,7 +284,7 @@ def blame(raw: sqlite3.Connection, seq: int, now_us: int, host: Host) -> Blamed:
     return _in_transaction(raw, work)
 
 
-def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[int]) -> int:
+def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[tuple[int, int]]) -> int:
     """Make this boot's claims pending again that never started, and return how many there were.
 
     After a commit of unknown outcome a claim may have become durable though the action was never started: starts wait
@@ -292,8 +292,8 @@ def release_unstarted(raw: sqlite3.Connection, boot: int, running: Collection[in
     """
 
     def work() -> int:
-        claimed = [seq for (seq,) in raw.execute(_CLAIMED, (boot,))]
-        unstarted = [(seq, boot) for seq in claimed if seq not in running]
+        claimed: list[tuple[int, int]] = raw.execute(_CLAIMED, (boot,)).fetchall()
+        unstarted = [(claim[0], boot) for claim in claimed if claim not in running]
         raw.executemany(_UNCLAIM, unstarted)
         return len(unstarted)
 

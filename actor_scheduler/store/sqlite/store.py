@@ -204,7 +204,7 @@ class SqliteStore:
         settle_lanes(raw, self._writer, self._clock.now_us())
         self.runner = TurnRunner(self._connection, self._writer, self._host, self._clock, self._blame)
 
-    async def reopen(self, running: Sequence[int]) -> Found:
+    async def reopen(self, running: Sequence[tuple[int, int]]) -> Found:
         """Start again from the file after an error of unknown outcome.
 
         The log is checkpointed before anything is acknowledged again: pages that a failed flush left marked clean in
@@ -229,7 +229,7 @@ class SqliteStore:
         )
         return found
 
-    def _recover(self, running: frozenset[int]) -> Found:
+    def _recover(self, running: frozenset[tuple[int, int]]) -> Found:
         assert self._connection is not None
         raw = self._connection.raw
         self._checkpoint_before_answering(raw)
