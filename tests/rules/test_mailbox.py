@@ -60,3 +60,4 @@ async def test_one_slow_turn_refuses_nobody(clock: Clock) -> None:
         box.put(CancelJob("x"), reply())
     clock.now_us = 2 * MAILBOX_WAIT_US
     box.put(CancelJob("x"), reply())
+    assert len(box) == TURN_COMMANDS_MAX + 1
