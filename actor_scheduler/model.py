@@ -26,6 +26,7 @@ TERMINAL: Final[frozenset[State]] = frozenset({"success", "failed", "canceled"})
 # never hides a due mutation; both are merged in (fire_at, seq) order when due.
 MUTATIONS: Final = "mutation"
 ACTIONS: Final = "action"
+CRONS: Final = "cron"  # the queue of the crons themselves: what is due in it is a tick
 
 R_co = TypeVar("R_co", covariant=True, default=Any)
 T = TypeVar("T")
@@ -76,6 +77,9 @@ class NewJob(NamedTuple):
     timeout_us: int | None = None
     retry: bytes | None = None
     chain: int = 0  # jobs in a row before it that were each scheduled for now by the one before
+    cron: str | None = None  # whose run it is
+    tick_us: int | None = None  # which tick of it; None for a run by hand
+    cron_run: bytes | None = None  # what else its invoker tells of the tick, encoded
 
 
 class DueJob(NamedTuple):
@@ -93,6 +97,9 @@ class DueJob(NamedTuple):
     timeout_us: int | None = None  # its own, not its function's
     retry: bytes | None = None  # its own, not its function's
     chain: int = 0
+    cron: str | None = None  # whose run it is
+    tick_us: int | None = None  # which tick of it; None for a run by hand
+    cron_run: bytes | None = None  # what else its invoker tells of the tick, encoded
 
 
 class Succeeded(NamedTuple):
@@ -138,6 +145,7 @@ class Job:
     `result` is what the function returned, or, with `result_truncated`, the first characters of its repr.
     `error` is one line, of the last attempt that failed; a FunctionError also leaves `error_code` and `error_data`.
     `args_error` says why the stored arguments can't be shown; `args` is then empty.
+    `cron` is the name of the cron whose run it is.
     """
 
     id: str
@@ -165,6 +173,7 @@ class Job:
     parent_id: str | None = None
     lane: str | None = None
     priority: int = 0
+    cron: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +196,7 @@ class JobFilter:
     key: str | None = None
     cause: Cause | None = None
     lane: str | None = None
+    cron: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

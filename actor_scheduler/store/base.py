@@ -16,6 +16,7 @@ from actor_scheduler.model import Again, DueJob, Entry, Failed, Job, JobFilter, 
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from actor_scheduler.crons.spec import CronSpec
     from actor_scheduler.errors import ActorSchedulerError
     from actor_scheduler.queues import Routing
 
@@ -39,6 +40,11 @@ class Snapshot(Protocol):
     def count_jobs(self, which: JobFilter) -> Answer: ...
     def failed_attempts(self, job_id: str) -> Answer: ...
     def due_jobs(self, seqs: Sequence[int]) -> Answer: ...
+    def get_cron(self, name: str) -> Answer: ...
+    def list_crons(self, prefix: str, after: str | None, limit: int) -> Answer: ...
+    def cron_runs(self, name: str | None, limit: int) -> Answer: ...
+    def manifests(self, limit: int) -> Answer: ...
+    def manifest_specs(self, version: int) -> Answer: ...
     def nested_query(self, body: QueryBody) -> Answer: ...
 
 
@@ -56,6 +62,7 @@ class Tx(Snapshot, Protocol):
     def drop_job(self, job_id: str) -> Answer: ...
     def retry_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def drop_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
+    def change_cron(self, unit: CronUnit) -> Answer: ...
     def nested(self, body: MutationBody) -> Answer: ...
 
 
@@ -193,6 +200,77 @@ class Set(NamedTuple):
     value: str | int | None
 
 
+class StageCrons(NamedTuple):
+    """Keep the definitions of this process as a manifest, and let it hold when `activate`. Answer: a Staged.
+
+    The same manifest again changes nothing.
+    """
+
+    specs: Sequence[CronSpec]
+    activate: bool
+
+
+class ActivateCrons(NamedTuple):
+    """Let a manifest hold: sync the crons it defines by name, in one step. Answer: a CronDiff."""
+
+    version: int
+
+
+class PutCron(NamedTuple):
+    """Register a cron at run time, or bring it up to date; an equal one is left alone. Answer: None.
+
+    Refused when the code defines a cron of that name.
+    """
+
+    spec: CronSpec
+
+
+class ChangeCron(NamedTuple):
+    """Change a cron that was registered at run time; its ticks are computed anew from now. Answer: None."""
+
+    name: str
+    change: Callable[[CronSpec], CronSpec]
+
+
+class DeleteCron(NamedTuple):
+    """Forget a cron that was registered at run time. Answer: whether there was one.
+
+    Its occurrences that have not started are skipped; what runs goes on, and what has run stays in the history.
+    """
+
+    name: str
+
+
+class PauseCron(NamedTuple):
+    """Let no tick of a cron run until it is resumed. Answer: None."""
+
+    name: str
+    note: str
+
+
+class ResumeCron(NamedTuple):
+    """Let a cron go on; what it missed meanwhile is treated by its own policy. Answer: None."""
+
+    name: str
+
+
+class RunCron(NamedTuple):
+    """Run a cron's target now, by hand: its schedule does not move. Answer: the job's id."""
+
+    name: str
+    scheduled_at_us: int | None
+
+
+class DispatchCron(NamedTuple):
+    """Hear of a tick from an outside clock. Answer: a Dispatched."""
+
+    name: str
+    nominal_us: int | None
+
+
+CronUnit: TypeAlias = PutCron | ChangeCron | DeleteCron | PauseCron | ResumeCron | RunCron | DispatchCron
+
+
 class Mutate(NamedTuple):
     """Run a live mutation. Answer: what it returned."""
 
@@ -217,7 +295,7 @@ class Earlier(NamedTuple):
 
 
 class RunDue(NamedTuple):
-    """Run the due mutation, or claim the due action. Answer: a Claimed for an action, else None."""
+    """Run the due mutation, claim the due action, or fire the due cron. Answer: a Claimed for an action, else None."""
 
     queue: str
     entry: Entry
@@ -233,7 +311,20 @@ class CompleteJob(NamedTuple):
 
 
 Unit: TypeAlias = (
-    InsertJobs | CancelJob | RetryJob | DropJob | RetryJobs | DropJobs | Prune | Set | Mutate | RunDue | CompleteJob
+    InsertJobs
+    | CancelJob
+    | RetryJob
+    | DropJob
+    | RetryJobs
+    | DropJobs
+    | Prune
+    | Set
+    | StageCrons
+    | ActivateCrons
+    | CronUnit
+    | Mutate
+    | RunDue
+    | CompleteJob
 )
 
 
