@@ -52,3 +52,6 @@ RATE_MAX: Final = 10_000  # starts of one function per period; each is remembere
 KEEP_US: Final = 7 * 86_400 * SECOND_US  # an ended job is kept this long, unless its function says otherwise
 PRUNE_MAX: Final = 500  # rows per batch of pruning: ~3 ms of the writer
 PRUNE_US: Final = 60 * SECOND_US  # between two looks for what can be pruned
+
+MISSED_AFTER_US: Final = 60 * SECOND_US  # a tick this late was missed, not just late: the watchdog wakes within it
+CATCH_UP_TICKS_MAX: Final = 1_000  # ticks of one cron caught up at once: their jobs go into one turn

@@ -33,7 +33,21 @@ LAYERS = {
         ("call", "crashpoints", "errors", "ids", "limits", "model", "retry", "store.rows", "times"),
         (),
     ),
-    "rules": Layer(("codec", "gates", "index", "options", "plausible", "queues", "retention"), ("values",)),
+    "rules": Layer(
+        (
+            "codec",
+            "crons.__init__",
+            "crons.catchup",
+            "crons.jitter",
+            "gates",
+            "index",
+            "options",
+            "plausible",
+            "queues",
+            "retention",
+        ),
+        ("values",),
+    ),
     "ports": Layer(("clock", "failures", "store.base"), ("values", "rules")),
     "sqlite": Layer(("store.sqlite.",), ("values", "rules", "ports")),
     "parts": Layer(
@@ -72,7 +86,8 @@ WORLD = {
     "select", "signal", "io", "aiosqlite", "importlib",
 }  # fmt: skip
 PURE = (
-    "call", "codec", "errors", "gates", "index", "limits", "model", "options", "queues", "retention", "retry", "times",
+    "call", "codec", "crons/catchup", "crons/jitter", "errors", "gates", "index", "limits", "model", "options", "queues",
+    "retention", "retry", "times",
 )  # fmt: skip
 
 CHANCE = {

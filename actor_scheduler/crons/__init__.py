@@ -1,0 +1,1 @@
+"""Recurring work: when a cron ticks, and what becomes of each tick."""
