@@ -120,18 +120,18 @@ def drop_all(ticks: Ticks, *, after_us: int, upto_us: int, reason: SkipReason) -
 
 def _refused(rule: CatchUp, newest_us: int, late_us: int, *, busy: bool, missed: bool) -> tuple[SkipReason, int | None]:
     """Return up to which moment due ticks are dropped whatever their number, and why; None: none is."""
+    most_us = newest_us if missed else newest_us - 1  # a newest tick that is merely late is spared
     if busy and rule.overlap == "skip":
         return "overlap", newest_us
     match rule.missed:
         case "latest":
             return "policy", newest_us - 1
         case "skip":
-            return "policy", newest_us if missed else newest_us - 1
+            return "policy", most_us
+        case "all" if rule.max_age_us is None:
+            return "age", None
         case "all":
-            if rule.max_age_us is None:
-                return "age", None
-            oldest_us = newest_us + late_us - rule.max_age_us
-            return "age", (oldest_us if missed else min(oldest_us, newest_us)) - 1
+            return "age", min(newest_us + late_us - rule.max_age_us - 1, most_us)
 
 
 def _room(rule: CatchUp, unfinished: int) -> int:
