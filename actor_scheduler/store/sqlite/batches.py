@@ -6,10 +6,7 @@ import itertools
 import sqlite3
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from actor_scheduler.errors import (
-    IntegrityError,
-    StoreUnavailable,
-)
+from actor_scheduler.errors import IntegrityError, StoreUnavailable, said
 from actor_scheduler.store.base import (
     Effects,
     InsertJobs,
@@ -28,6 +25,15 @@ if TYPE_CHECKING:
 
 U = TypeVar("U", bound=Unit)
 BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Definite(Exception):
+    """A batch was rolled back whole. `at` is the unit that is to blame, None when only the commit knows."""
+
+    def __init__(self, error: Exception, at: int | None) -> None:
+        super().__init__(said(error))
+        self.error = error
+        self.at = at
 
 
 def run_of(kind: type[U], batch: list[Unit], at: int) -> Iterator[U]:

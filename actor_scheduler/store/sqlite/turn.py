@@ -11,34 +11,28 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.clock import Clock, monotonic_us
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import (
     ActorSchedulerError,
-    KeyConflict,
     OutcomeUnknown,
     StoreUnavailable,
     TimeLimitExceeded,
     TransactionLost,
-    said,
 )
-from actor_scheduler.failures import log_failure
 from actor_scheduler.limits import TURN_US_MAX
-from actor_scheduler.model import Again, DueJob, Failed, Outcome, Succeeded
+from actor_scheduler.model import Again, DueJob, Failed
 from actor_scheduler.queues import holds_mutations
 from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
     Done,
-    Earlier,
     Effects,
     Host,
     InsertJobs,
     Mutate,
-    Ran,
     Refill,
     Refused,
     Reply,
@@ -48,10 +42,8 @@ from actor_scheduler.store.base import (
     Unknown,
 )
 from actor_scheduler.store.sqlite import job_rows
-from actor_scheduler.store.sqlite.batches import BUSY, is_plain, merge, refused_commit, run_of, split, stop
-from actor_scheduler.store.sqlite.blame import NOBODY, BlameFile
-from actor_scheduler.store.sqlite.body import MutationTx
-from actor_scheduler.store.sqlite.drive import NoLoop, drive, no_loop
+from actor_scheduler.store.sqlite.batches import BUSY, Definite, is_plain, merge, refused_commit, run_of, split, stop
+from actor_scheduler.store.sqlite.drive import NoLoop, no_loop
 from actor_scheduler.store.sqlite.faults import (
     StoreFault,
     code_of,
@@ -61,11 +53,12 @@ from actor_scheduler.store.sqlite.faults import (
     transaction_lost,
 )
 from actor_scheduler.store.sqlite.fence import ours
+from actor_scheduler.store.sqlite.mutations import MutationRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextvars import Context
 
+    from actor_scheduler.store.sqlite.blame import BlameFile
     from actor_scheduler.store.sqlite.connection import Connection
     from actor_scheduler.store.sqlite.jobs import JobWriter
 
@@ -79,15 +72,6 @@ _RELEASE = ours("RELEASE unit")
 _BACK = ours("ROLLBACK TO unit")
 
 
-class Definite(Exception):
-    """A batch was rolled back whole. `at` is the unit that is to blame, None when only the commit knows."""
-
-    def __init__(self, error: Exception, at: int | None) -> None:
-        super().__init__(said(error))
-        self.error = error
-        self.at = at
-
-
 def _is_action(unit: RunDue) -> bool:
     return not holds_mutations(unit.queue)
 
@@ -96,13 +80,13 @@ class TurnRunner:
     """Runs turns on one connection, on that connection's thread."""
 
     def __init__(self, connection: Connection, writer: JobWriter, host: Host, clock: Clock, suspect: BlameFile) -> None:
-        self._suspect = suspect
         self._connection = connection
         self._raw = connection.raw
         self._writer = writer
         self._host = host
         self._clock = clock
         self._stub = NoLoop()
+        self._mutations = MutationRunner(connection, writer, host, clock, suspect, self._stub)
         self._due: dict[int, DueJob | None] = {}  # bodies read in the open transaction
 
     def run(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
@@ -263,7 +247,7 @@ class TurnRunner:
         seq, now_us = unit.entry.seq, self._writer.now_us
         job = job_rows.due_if_readable(self._raw, seq, now_us) if not _is_action(unit) else None
         if job is not None:
-            return self._fail(job, error)
+            return self._mutations.fail(job, error)
         self._writer.outcomes.fail_pending(seq, failure, now_us)
         return Done()
 
@@ -279,11 +263,11 @@ class TurnRunner:
                 return
             if unit.entry.seq not in self._due:
                 self._read_due(batch, len(replies))
-            replies.append(self._run_due(unit, len(replies)))
+            replies.append(self._mutations.due(unit, self._due.get(unit.entry.seq), len(replies)))
         elif isinstance(unit, InsertJobs):
             self._insert(batch, replies)
         elif isinstance(unit, Mutate):
-            replies.append(self._mutate(unit, len(replies)))
+            replies.append(self._mutations.live(unit, len(replies)))
         elif isinstance(unit, CompleteJob):
             ended = list(run_of(CompleteJob, batch, len(replies)))
             replies.extend(Done(stood) for stood in self._writer.outcomes.complete_actions(ended))
@@ -333,110 +317,6 @@ class TurnRunner:
             return Refused(error)
         self._raw.execute(_RELEASE)
         return Done(value)
-
-    def _mutate(self, unit: Mutate, at: int) -> Reply:
-        """Run a live mutation."""
-        once = unit.idempotent
-        if once is not None:
-            try:
-                earlier = self._writer.earlier_result(once.key, once.path, once.args)
-            except ActorSchedulerError as error:
-                return Refused(error)
-            if earlier is not None:
-                return Done(Earlier(earlier[0]))
-
-        def finish(value: Any) -> None:
-            if once is not None:
-                self._writer.record_live(once.key, once.path, once.args, self._host.keep(once.path, value))
-
-        value, raised = self._drive(unit.body, None, unit.limit_us, unit.context or copy_context(), finish, at)
-        return Refused(raised) if raised is not None else Done(value)
-
-    def _run_due(self, unit: RunDue, at: int) -> Reply:
-        """Run a due mutation: its writes and its completion are one savepoint."""
-        reach("mutation.before")
-        job = self._due.get(unit.entry.seq)
-        if job is None or job.seq in self._writer.changes.canceled:
-            return Done()  # canceled by a unit before this one
-        try:
-            body, limit_us = self._host.mutation(job, unit.prepared)
-        except Exception as undispatchable:
-            return self._fail(job, undispatchable)
-        outcome: Outcome = Succeeded()
-
-        def finish(value: Any) -> None:
-            nonlocal outcome
-            outcome = Succeeded(*self._host.keep(job.path, value))
-            if not self._complete(job, outcome):
-                raise StoreFault(sqlite3.DatabaseError("a due row is not pending: another program writes this file"))
-
-        self._suspect.note(job.seq)
-        try:
-            _, error = self._drive(body, job, limit_us, copy_context(), finish, at)
-        finally:
-            self._suspect.note(NOBODY)
-        if isinstance(error, StoreUnavailable):
-            return Refused(error)  # a full disk is not the job's fault: it waits
-        if error is not None:
-            reply = self._fail(job, error)
-            reach("mutation.failure_written")
-            return reply
-        return self._ran(job, outcome)
-
-    def _fail(self, job: DueJob, error: BaseException) -> Reply:
-        """Record a failed attempt, and whether another follows."""
-        outcome = self._host.judge(job, self._host.failure(error), error)
-        log_failure(job, outcome)
-        self._complete(job, outcome)
-        return self._ran(job, outcome)
-
-    def _ran(self, job: DueJob, outcome: Outcome) -> Reply:
-        return Done(Ran(job, outcome, self._clock.now_us())) if self._host.observes else Done()
-
-    def _complete(self, job: DueJob, outcome: Outcome) -> bool:
-        return self._writer.outcomes.complete_mutation(job, outcome, self._clock.now_us())
-
-    def _drive(
-        self, body: Any, job: DueJob | None, limit_us: int | None, context: Context, finish: Any, at: int
-    ) -> tuple[Any, BaseException | None]:
-        """Drive a mutation's body inside its savepoint; return what it returned, or what it raised and was undone for.
-
-        Raises Definite when the transaction is gone with it, StoreFault when the file is to blame, and whatever a
-        statement of ours raises: those are the turn's to judge, not the function's failure.
-        """
-        raw = self._raw
-        tx = MutationTx(self._connection, self._writer, self._writer.now_us, job.seq if job is not None else None)
-        mark = self._writer.mark()
-        raw.execute(_SAVE)
-        reach("mutation.savepoint")
-        self._connection.deadline_us = None if limit_us is None else monotonic_us() + limit_us
-        try:
-            value = drive(body(tx), tx, context, self._stub)
-        except StoreFault:
-            raise
-        except BaseException as error:  # whatever a function raises is its own failure
-            self._connection.deadline_us = None
-            if not raw.in_transaction:
-                raise Definite(error if isinstance(error, Exception) else TransactionLost(said(error)), at) from error
-            raw.execute(_BACK)
-            raw.execute(_RELEASE)
-            self._writer.rewind(mark)
-            reach("mutation.failed_rolled_back")
-            return None, error
-        finally:
-            tx.end()
-            self._connection.deadline_us = None
-        reach("mutation.body_done")
-        try:
-            finish(value)
-        except KeyConflict as error:  # the body scheduled a job under the very key of its own call
-            raw.execute(_BACK)
-            raw.execute(_RELEASE)
-            self._writer.rewind(mark)
-            return None, error
-        raw.execute(_RELEASE)
-        reach("mutation.released")
-        return value, None
 
     def _refill(self, result: TurnResult, refills: Sequence[Refill]) -> None:
         for refill in refills:
