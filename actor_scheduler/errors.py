@@ -23,6 +23,14 @@ class InvalidTime(InvalidArgs):
     """A delay or an instant breaks a time rule; nothing was stored."""
 
 
+class InvalidCron(InvalidArgs):
+    """A cron's definition can't work: it names the field and the reason; nothing was stored."""
+
+
+class UnknownZone(InvalidCron):
+    """There are no rules for the time zone: the name is wrong, or the zone was removed from the machine's database."""
+
+
 class LimitExceeded(InvalidArgs):
     """A named limit (`actor_scheduler.limits`) was passed; nothing of this call was stored."""
 

@@ -38,7 +38,11 @@ LAYERS = {
             "codec",
             "crons.__init__",
             "crons.catchup",
+            "crons.fields",
             "crons.jitter",
+            "crons.schedule",
+            "crons.search",
+            "crons.wall",
             "gates",
             "index",
             "options",
@@ -86,8 +90,8 @@ WORLD = {
     "select", "signal", "io", "aiosqlite", "importlib",
 }  # fmt: skip
 PURE = (
-    "call", "codec", "crons/catchup", "crons/jitter", "errors", "gates", "index", "limits", "model", "options", "queues",
-    "retention", "retry", "times",
+    "call", "codec", "crons/catchup", "crons/fields", "crons/jitter", "crons/schedule", "crons/search", "crons/wall",
+    "errors", "gates", "index", "limits", "model", "options", "queues", "retention", "retry", "times",
 )  # fmt: skip
 
 CHANCE = {
