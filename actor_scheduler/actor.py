@@ -22,17 +22,17 @@ from actor_scheduler.dispatch import Dispatch
 from actor_scheduler.errors import (
     ActorSchedulerError,
     NotStarted,
-    OutcomeUnknown,
     StoreUnavailable,
     WriterStuck,
     said,
 )
-from actor_scheduler.failures import tell
+from actor_scheduler.failures import log_drops
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.limits import ACTIONS_MAX, SECOND_US, STUCK_SECONDS, TURN_COMMANDS_MAX, WINDOW_MAX
 from actor_scheduler.mailbox import Command, Mailbox
 from actor_scheduler.preparation import Preparation
 from actor_scheduler.pruning import Pruning
+from actor_scheduler.replies import Replies
 from actor_scheduler.settings import Settings
 from actor_scheduler.shield import to_the_end
 from actor_scheduler.store.base import (
@@ -40,6 +40,7 @@ from actor_scheduler.store.base import (
     CompleteJob,
     Done,
     Effects,
+    Fired,
     Host,
     Ran,
     Refused,
@@ -54,7 +55,7 @@ from actor_scheduler.turn_watch import TurnWatch
 from actor_scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from actor_scheduler.model import DueJob, Outcome
 
@@ -75,7 +76,9 @@ class Actor:
         stuck_seconds: float = STUCK_SECONDS,
         on_stuck: Callable[[], object] | None = None,
         prunes: bool = True,
+        first: Sequence[Unit] = (),
     ) -> None:
+        """Make an actor; `first` is what must be durable before anything is dispatched."""
         self._wake = asyncio.Event()
         self._stirred = asyncio.Event()
         self._store = store
@@ -91,8 +94,7 @@ class Actor:
         self._preparation = Preparation(store, host, self._wake.set, self._not_prepared)
         self._mailbox = Mailbox()
         self._hold = Hold(clock)
-        # Attempts that this process has started, by job, whose completion is not durable yet.
-        self._unfinished: set[tuple[int, int]] = set()
+        self._replies = Replies(self._mailbox, self.settings, host)
         self.watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +104,8 @@ class Actor:
         self._watch = TurnWatch(stuck_seconds, store.busy_with, self._is_stuck)
         self._clock_wait = ClockWait(clock)
         self._on_stuck = on_stuck
+        self._first = first
+        self.first_answers: list[Any] = []  # to `first`, once started
         self.broken: ActorSchedulerError | None = None  # why nothing is accepted: the store must be reopened first
 
     # ------------------------------------------------------------ life
@@ -109,10 +113,11 @@ class Actor:
     async def start(self) -> None:
         """Open the store, fill the index, and dispatch what fell due while nobody ran.
 
-        Raises what the store's `open` raises; nothing is held then.
+        Raises what the store's `open` raises, or what the first units were refused with; nothing is held then.
         """
         self._loop = asyncio.get_running_loop()
         found = await self._store.open()
+        await self._begin_with(self._first)
         self.dispatch.begin(found)
         self.settings.begin(found, self.dispatch.gates)
         now_us = self._clock.now_us()
@@ -122,6 +127,18 @@ class Actor:
         self._running = self._accepting = True
         self._clock_wait.begin(found.last_us, self._begin_dispatching)
         self._begin()
+
+    async def _begin_with(self, units: Sequence[Unit]) -> None:
+        """Have the store take what must stand before anything is dispatched; close it again when it can't."""
+        try:
+            for unit in units:
+                (reply,) = (await self._store.apply([unit], [])).replies
+                if not isinstance(reply, Done):
+                    raise reply.error
+                self.first_answers.append(reply.value)
+        except BaseException:
+            await to_the_end(self._store.close(checkpoint=False))
+            raise
 
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._run(), name="scheduler actor")
@@ -302,7 +319,7 @@ class Actor:
             with self._watch.turn(len(units)):
                 result = await self._store.apply(units, refills)
         except BaseException as error:
-            self._answer_unknown(commands, error)
+            self._replies.answer_unknown(commands, error)
             raise
         self._settle(commands, due, result)
         reach("turn.replied")
@@ -337,7 +354,7 @@ class Actor:
         self.dispatch.apply(result)
         refused = False
         for command, reply in zip(commands, replies, strict=False):
-            refused |= self._answer(command, reply, effects)
+            refused |= self._replies.answer(command, reply, effects)
         for unit, reply in zip(due, replies[len(commands) :], strict=False):
             refused |= self._dispatch(unit, reply, effects)
         self._mailbox.put_back(commands[len(replies) :])  # what the turn had no time for
@@ -367,9 +384,11 @@ class Actor:
         """Start a claimed action; put back what the store could not take, and return whether it was so."""
         match reply:
             case Done(Claimed(job)):
-                self._unfinished.add((job.seq, job.attempt))
+                self._replies.started(job)
                 self.dispatch.gates.started(unit.queue, self._clock.now_us())
                 self.attempts.start(job, unit.queue)
+            case Done(Fired()):
+                log_drops(reply.value)
             case Done(Ran(job, outcome, ended_at_us)):
                 self._host.starting(job)
                 self._host.attempted(job, outcome, ended_at_us)
@@ -378,37 +397,7 @@ class Actor:
                 return True
         return False
 
-    def _answer(self, command: Command, reply: Reply, effects: Effects) -> bool:
-        """Release one reply. Return whether the store could not take the command though it must."""
-        if command.reply is None:  # a completion: it is kept until the store takes it
-            if isinstance(reply, Done):
-                self._completed(command.unit, effects, stood=reply.value is not False)
-                return False
-            self._mailbox.keep(command)
-            return True
-        if isinstance(command.unit, Set) and isinstance(reply, Done):
-            self.settings.apply(command.unit)
-        command.answer(reply)
-        return False
-
-    def _completed(self, unit: Unit, effects: Effects, *, stood: bool) -> None:
-        assert isinstance(unit, CompleteJob)
-        self._unfinished.discard((unit.job.seq, unit.job.attempt))
-        if stood:
-            stored = tell(unit.job, unit.outcome, ended=unit.job.seq in effects.ended)
-            self._host.attempted(unit.job, stored, unit.completed_at_us)
-        else:
-            log.error("the outcome of %s %s came too late: its row is another attempt's", unit.job.path, unit.job.id)
-
     # ------------------------------------------------------------ trouble
-
-    def _answer_unknown(self, commands: list[Command], error: BaseException) -> None:
-        for command in commands:
-            if command.reply is None:
-                self._mailbox.keep(command)
-            unknown = OutcomeUnknown("the app was stopped while this call was being committed")
-            unknown.__cause__ = error
-            command.refuse(unknown)
 
     @property
     def stuck(self) -> WriterStuck | None:
@@ -424,7 +413,7 @@ class Actor:
     async def _reopen(self) -> bool:
         try:
             # To its end: a thread that is left while it connects would answer to a loop that is gone.
-            found = await to_the_end(self._store.reopen(list(self._unfinished)))
+            found = await to_the_end(self._store.reopen(self._replies.unfinished))
         except Exception as error:
             self.broken = error if isinstance(error, ActorSchedulerError) else StoreUnavailable(said(error))
             self._mailbox.refuse_all(self.broken)

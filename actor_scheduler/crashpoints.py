@@ -18,6 +18,8 @@ POINTS: frozenset[str] = frozenset({
     "mutation.failed_rolled_back", "mutation.failure_written",
     "claim.before", "claim.written", "action.before_start", "action.started", "action.body_done",
     "complete.before", "complete.written", "retry.before", "retry.written", "prune.before", "prune.written",
+    "cron.before", "cron.runs_written", "cron.moved", "cron.stored", "cron.deleted", "manifest.staged",
+    "manifest.activated",
     "alarm.armed", "refill.read", "shutdown.begun", "shutdown.drained", "shutdown.checkpointed", "shutdown.closed",
 })  # fmt: skip
 

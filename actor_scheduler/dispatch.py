@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from actor_scheduler.gates import Gates
 from actor_scheduler.index import JobIndex
 from actor_scheduler.limits import TURN_DUE_MAX, WINDOW_LOAD
-from actor_scheduler.model import ACTIONS, MUTATIONS, Entry
+from actor_scheduler.model import ACTIONS, CRONS, MUTATIONS, Entry
 from actor_scheduler.store.base import Refill, RunDue
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Dispatch:
         """Read the index from the store again; what runs goes on, and its gates with it."""
         self.index = JobIndex(entries_max=self._window_max)
         self._out.clear()
-        for queue in (MUTATIONS, ACTIONS, *found.queues):
+        for queue in (CRONS, MUTATIONS, ACTIONS, *found.queues):
             self.index.window(queue)
 
     # ------------------------------------------------------------ what is next

@@ -39,6 +39,10 @@ class UnknownFunction(ActorSchedulerError, LookupError):
     """No function is registered under this path."""
 
 
+class UnknownCron(ActorSchedulerError, LookupError):
+    """There is no cron of this name."""
+
+
 class WrongKind(ActorSchedulerError, TypeError):
     """The function exists, but not as the kind this use needs."""
 

@@ -1,4 +1,4 @@
-"""Saying that a job failed: never silently, and never more than an operator wants to read."""
+"""Saying that a job failed, or a tick was dropped: never silently, and never more than an operator wants to read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from actor_scheduler.model import Again, Failed, Outcome, Stopped
+from actor_scheduler.times import to_iso
 
 if TYPE_CHECKING:
     from actor_scheduler.model import DueJob
+    from actor_scheduler.store.base import Fired
 
 log = logging.getLogger("actor_scheduler")
 
@@ -36,3 +38,11 @@ def log_failure(job: DueJob, outcome: Failed | Again) -> None:
     else:
         trace = f"\n{outcome.traceback}" if outcome.traceback else ""
         log.error("%s %s failed (%s): %s%s", job.path, job.id, outcome.cause, outcome.error, trace)
+
+
+def log_drops(fired: Fired) -> None:
+    """Log the ticks of a cron that do not run: what an overlap or a pause drops is as its definition wants it."""
+    for reason, first_us, last_us, count in fired.drops:
+        level = logging.INFO if reason in ("overlap", "paused") else logging.WARNING
+        span = to_iso(last_us) if count == 1 else f"{to_iso(first_us)} to {to_iso(last_us)}"
+        log.log(level, "cron %s: %d tick(s) do not run (%s): %s", fired.cron, count, reason, span)

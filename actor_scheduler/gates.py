@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from actor_scheduler.queues import SLOTS, Rate, Routing, base_of, holds_mutations
+from actor_scheduler.queues import SLOTS, Rate, Routing, base_of, holds_actions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,10 +106,10 @@ class Gates:
         self.paused = False
 
     def of(self, queue: str) -> tuple[Gate, ...]:
-        """Return the gates that a queue's starts pass; none for mutations."""
+        """Return the gates that a queue's starts pass; none for mutations and crons."""
         gates = self._by_queue.get(queue)
         if gates is None:
-            names = () if holds_mutations(queue) else (SLOTS, *self._passes.get(base_of(queue), ()))
+            names = (SLOTS, *self._passes.get(base_of(queue), ())) if holds_actions(queue) else ()
             gates = self._by_queue[queue] = tuple(self._gates[name] for name in names)
         return gates
 

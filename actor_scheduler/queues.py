@@ -2,6 +2,7 @@
 
 A queue's name is its base and, when it is not 0, its priority: `action`, `pool:mail`, `fn:mail:send#5`.  A base is
 
+* `cron`: the crons themselves; what is due in it is a tick;
 * `mutation`: mutations are not bounded, they run one after the other on the writer;
 * `action`: actions without limits of their own;
 * `pool:NAME`: actions of a pool; `fn:PATH`: of a function with a concurrency of its own; `rate:PATH`: with a rate.
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from actor_scheduler.errors import InvalidArgs
 from actor_scheduler.limits import PRIORITY_MAX, RATE_MAX, SECOND_US
-from actor_scheduler.model import ACTIONS, MUTATIONS, Kind
+from actor_scheduler.model import ACTIONS, CRONS, MUTATIONS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,11 @@ def priority_of(queue: str) -> int:
 def holds_mutations(queue: str) -> bool:
     """Whether the jobs of a queue are mutations."""
     return base_of(queue) == MUTATIONS
+
+
+def holds_actions(queue: str) -> bool:
+    """Whether the jobs of a queue are actions."""
+    return base_of(queue) not in (MUTATIONS, CRONS)
 
 
 def parse_rate(text: object) -> Rate:

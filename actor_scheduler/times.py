@@ -43,6 +43,11 @@ def to_datetime(moment_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=moment_us)
 
 
+def to_iso(moment_us: int) -> str:
+    """Return a moment as text: 2026-11-21T15:00:00Z, with a fraction where it has one."""
+    return to_datetime(moment_us).isoformat().replace("+00:00", "Z")
+
+
 def from_datetime(moment: datetime) -> int:
     """Return the moment of an aware datetime, exact to the microsecond."""
     return (moment - _EPOCH) // _US

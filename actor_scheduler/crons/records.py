@@ -21,9 +21,10 @@ ManifestState: TypeAlias = Literal["staged", "active", "retired"]
 class CronInfo:
     """One cron, as it stood when it was read.
 
-    `next_at` is its next tick, without the jitter; None when none comes by itself: it is paused, disabled, on an outside
-    clock, or `trouble` says why it can't go on.  `last_tick` is the newest tick that is accounted for: it ran, or was
-    skipped with a reason.  `origin` is `manifest` for one that the code defines, `runtime` for one that was registered.
+    `next_at` is its next tick, without the jitter; None when none comes by itself: it is paused, disabled, on an
+    outside clock, or `trouble` says why it can't go on.  `last_tick` is the newest tick that is accounted for: it ran,
+    or was skipped with a reason.  `origin` is `manifest` for one that the code defines, `runtime` for one that was
+    registered.
     `schedule` and `spec` are None only where `trouble` says that they can't be read.
     """
 
@@ -82,7 +83,7 @@ class CronDiff(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestInfo:
-    """One version of the definitions: `staged` waits for its activation, `active` holds, `retired` has held or waited."""
+    """One version of the definitions: `staged` waits to be activated, `active` holds, `retired` has held or waited."""
 
     version: int
     digest: str

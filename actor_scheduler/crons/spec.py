@@ -1,4 +1,4 @@
-"""What a cron is: a checked definition, as it is kept in the store. Nothing about it can fail any more but its target."""
+"""What a cron is: a checked definition, as it is kept in the store."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from actor_scheduler import codec
 from actor_scheduler.crons.catchup import CatchUp
 from actor_scheduler.crons.schedule import Schedule, schedule_from_plain
 from actor_scheduler.errors import InvalidArgs, InvalidCron
+from actor_scheduler.limits import ARGS_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ CronClock: TypeAlias = Literal["internal", "external"]
 Origin: TypeAlias = Literal["manifest", "runtime"]
 
 _FORMAT: Final = 1
+_BYTES_MAX: Final = ARGS_BYTES_MAX + 65_536  # arguments as large as a job's, and what else is said
 
 
 class CronSpec(NamedTuple):
@@ -43,7 +45,7 @@ class CronSpec(NamedTuple):
             "args": self.args, "missed": rule.missed, "max_ticks": rule.max_ticks, "max_age_us": rule.max_age_us,
             "overlap": rule.overlap, "jitter_us": self.jitter_us, "clock": self.clock, "enabled": self.enabled,
             "description": self.description,
-        })  # fmt: skip
+        }, bytes_max=_BYTES_MAX)  # fmt: skip
 
     @classmethod
     def decode(cls, name: str, data: bytes) -> CronSpec:
@@ -65,7 +67,7 @@ class CronSpec(NamedTuple):
             raise InvalidCron(msg) from error
 
     def same_ticks(self, other: CronSpec) -> bool:
-        """Whether both have the same ticks, fired by the same clock: what is accounted for of one holds for the other."""
+        """Whether both have the same ticks, by the same clock: what is accounted for of one is so of the other."""
         mine = (self.schedule, self.clock, self.enabled)
         return mine == (other.schedule, other.clock, other.enabled)
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from actor_scheduler.model import Again, DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome, Page
+from actor_scheduler.store.cron_units import ActivateCrons, CronUnit, StageCrons
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from actor_scheduler.crons.spec import CronSpec
+    from actor_scheduler.crons.catchup import Drop
     from actor_scheduler.errors import ActorSchedulerError
     from actor_scheduler.queues import Routing
 
@@ -200,77 +201,6 @@ class Set(NamedTuple):
     value: str | int | None
 
 
-class StageCrons(NamedTuple):
-    """Keep the definitions of this process as a manifest, and let it hold when `activate`. Answer: a Staged.
-
-    The same manifest again changes nothing.
-    """
-
-    specs: Sequence[CronSpec]
-    activate: bool
-
-
-class ActivateCrons(NamedTuple):
-    """Let a manifest hold: sync the crons it defines by name, in one step. Answer: a CronDiff."""
-
-    version: int
-
-
-class PutCron(NamedTuple):
-    """Register a cron at run time, or bring it up to date; an equal one is left alone. Answer: None.
-
-    Refused when the code defines a cron of that name.
-    """
-
-    spec: CronSpec
-
-
-class ChangeCron(NamedTuple):
-    """Change a cron that was registered at run time; its ticks are computed anew from now. Answer: None."""
-
-    name: str
-    change: Callable[[CronSpec], CronSpec]
-
-
-class DeleteCron(NamedTuple):
-    """Forget a cron that was registered at run time. Answer: whether there was one.
-
-    Its occurrences that have not started are skipped; what runs goes on, and what has run stays in the history.
-    """
-
-    name: str
-
-
-class PauseCron(NamedTuple):
-    """Let no tick of a cron run until it is resumed. Answer: None."""
-
-    name: str
-    note: str
-
-
-class ResumeCron(NamedTuple):
-    """Let a cron go on; what it missed meanwhile is treated by its own policy. Answer: None."""
-
-    name: str
-
-
-class RunCron(NamedTuple):
-    """Run a cron's target now, by hand: its schedule does not move. Answer: the job's id."""
-
-    name: str
-    scheduled_at_us: int | None
-
-
-class DispatchCron(NamedTuple):
-    """Hear of a tick from an outside clock. Answer: a Dispatched."""
-
-    name: str
-    nominal_us: int | None
-
-
-CronUnit: TypeAlias = PutCron | ChangeCron | DeleteCron | PauseCron | ResumeCron | RunCron | DispatchCron
-
-
 class Mutate(NamedTuple):
     """Run a live mutation. Answer: what it returned."""
 
@@ -295,7 +225,10 @@ class Earlier(NamedTuple):
 
 
 class RunDue(NamedTuple):
-    """Run the due mutation, claim the due action, or fire the due cron. Answer: a Claimed for an action, else None."""
+    """Run the due mutation, claim the due action, or fire the due cron.
+
+    Answer: a Claimed for an action, a Fired for a cron.
+    """
 
     queue: str
     entry: Entry
@@ -334,6 +267,14 @@ class Ran(NamedTuple):
     job: DueJob
     outcome: Outcome
     ended_at_us: int
+
+
+class Fired(NamedTuple):
+    """What a cron's fire time brought: how many ticks run, and which do not."""
+
+    cron: str
+    runs: int
+    drops: Sequence[Drop]
 
 
 class Claimed(NamedTuple):

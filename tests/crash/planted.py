@@ -18,6 +18,7 @@ from actor_scheduler.store.sqlite import outcomes, recovery, turn
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import JobWriter
 from actor_scheduler.store.sqlite.lanes import Lanes
+from actor_scheduler.store.sqlite.mutations import MutationRunner
 from actor_scheduler.store.sqlite.steering import Steering
 from runtime import engine
 
@@ -36,7 +37,7 @@ def _put(owner: Any, name: str, wrong: Any) -> None:
 
 def _second_transaction() -> None:
     """A mutation's effects commit first, its completion in a transaction of its own."""
-    drive = _TurnRunner._drive
+    drive = MutationRunner._drive
 
     def two_steps(self: Any, body: Any, job: Any, limit_us: Any, context: Any, finish: Any, at: int) -> Any:
         if job is None:
@@ -47,7 +48,7 @@ def _second_transaction() -> None:
         finish(value)
         return value
 
-    _put(_TurnRunner, "_drive", two_steps)
+    _put(MutationRunner, "_drive", two_steps)
 
 
 def _reply_before_commit() -> None:

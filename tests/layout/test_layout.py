@@ -39,9 +39,12 @@ LAYERS = {
             "crons.__init__",
             "crons.catchup",
             "crons.fields",
+            "crons.firing",
             "crons.jitter",
+            "crons.records",
             "crons.schedule",
             "crons.search",
+            "crons.spec",
             "crons.wall",
             "gates",
             "index",
@@ -52,7 +55,7 @@ LAYERS = {
         ),
         ("values",),
     ),
-    "ports": Layer(("clock", "failures", "store.base"), ("values", "rules")),
+    "ports": Layer(("clock", "failures", "store.base", "store.cron_units"), ("values", "rules")),
     "sqlite": Layer(("store.sqlite.",), ("values", "rules", "ports")),
     "parts": Layer(
         (
@@ -65,6 +68,7 @@ LAYERS = {
             "mailbox",
             "preparation",
             "pruning",
+            "replies",
             "settings",
             "shield",
             "turn_watch",
@@ -90,8 +94,8 @@ WORLD = {
     "select", "signal", "io", "aiosqlite", "importlib",
 }  # fmt: skip
 PURE = (
-    "call", "codec", "crons/catchup", "crons/fields", "crons/jitter", "crons/schedule", "crons/search", "crons/wall",
-    "errors", "gates", "index", "limits", "model", "options", "queues", "retention", "retry", "times",
+    "call", "codec", "crons/catchup", "crons/fields", "crons/firing", "crons/jitter", "crons/records", "crons/schedule",
+    "crons/search", "crons/spec", "crons/wall", "errors", "gates", "index", "limits", "model", "options", "queues", "retention", "retry", "times",
 )  # fmt: skip
 
 CHANCE = {

@@ -268,7 +268,7 @@ def test_a_refill_is_asked_only_where_something_may_be_missing() -> None:
     """A queue that is known to be empty must not be read again each turn."""
     dispatch = Dispatch(PLAIN, 10, 4)
     dispatch.begin(Found(queues=["action#7"]))
-    assert {refill.queue for refill in dispatch.refills()} == {"mutation", "action", "action#7"}
+    assert {refill.queue for refill in dispatch.refills()} == {"cron", "mutation", "action", "action#7"}
     assert all(isinstance(refill, Refill) and refill.limit == 4 for refill in dispatch.refills())
     turn(dispatch)
     assert dispatch.refills() == []

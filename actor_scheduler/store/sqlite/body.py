@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, ContextClosed, DatabaseError, ForgottenAwait
 from actor_scheduler.store.rows import Result, Row
-from actor_scheduler.store.sqlite import job_rows
+from actor_scheduler.store.sqlite import cron_rows, job_rows
 from actor_scheduler.store.sqlite.drive import Immediate
 from actor_scheduler.store.sqlite.faults import StoreFault, code_of, for_caller, is_store_fault, transaction_lost
 from actor_scheduler.store.sqlite.fence import Mode, ours, read_only
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from actor_scheduler.model import JobFilter, NewJob
     from actor_scheduler.store.base import Answer, CancelJob, MutationBody, Params, QueryBody
+    from actor_scheduler.store.cron_units import CronUnit
     from actor_scheduler.store.sqlite.connection import Connection
     from actor_scheduler.store.sqlite.jobs import JobWriter
 
@@ -138,6 +139,26 @@ class Body:
     def failed_attempts(self, job_id: str) -> Answer:
         """Answer the attempts of a job that were followed by another."""
         return Immediate(self, job_rows.failed_attempts, self._connection.raw, job_id)
+
+    def get_cron(self, name: str) -> Answer:
+        """Answer how a cron stands, or None."""
+        return Immediate(self, cron_rows.info, self._connection.raw, name)
+
+    def list_crons(self, prefix: str, after: str | None, limit: int) -> Answer:
+        """Answer one page of crons, by name."""
+        return Immediate(self, cron_rows.page, self._connection.raw, prefix, after, limit)
+
+    def cron_runs(self, name: str | None, limit: int) -> Answer:
+        """Answer what became of the newest ticks of a cron, or of all crons."""
+        return Immediate(self, cron_rows.runs, self._connection.raw, name, limit)
+
+    def manifests(self, limit: int) -> Answer:
+        """Answer the newest manifests."""
+        return Immediate(self, cron_rows.manifests, self._connection.raw, limit)
+
+    def manifest_specs(self, version: int) -> Answer:
+        """Answer the definitions of a manifest."""
+        return Immediate(self, cron_rows.specs, self._connection.raw, version)
 
     def due_jobs(self, seqs: Sequence[int]) -> Answer:
         """Answer what the next attempts of these jobs need, by sequence number; without those not pending any more."""
@@ -270,6 +291,10 @@ class MutationTx(Body):
     def drop_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer:
         """Answer a Swept of one page: those among these jobs that have ended are forgotten."""
         return Immediate(self, self._guarded, self._writer.steering.drop_many, which, cursor, limit)
+
+    def change_cron(self, unit: CronUnit) -> Answer:
+        """Answer what the unit answers; it commits, or rolls back, with this mutation."""
+        return Immediate(self, self._guarded, self._writer.crons.apply, unit, self.job_seq)
 
     def _guarded(self, work: Callable[..., Any], *args: Any) -> Any:
         try:

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 _COLUMNS: Final = (
     "seq, nonce, path, kind, state, args, key, idempotency_key, attempt, scheduled_at_us, created_at_us,"
     " started_at_us, completed_at_us, cause, error, error_code, error_data, traceback, result, result_truncated,"
-    " occurrence_id, parent_id, fire_at_us, lane, priority"
+    " occurrence_id, parent_id, fire_at_us, lane, priority, cron"
 )
 _GET: Final = ours(f"SELECT {_COLUMNS} FROM main._scheduler_jobs WHERE seq = ?")
 _WINDOW: Final = ours(
     "SELECT fire_at_us, seq FROM main._scheduler_jobs WHERE queue = ? AND state = 'pending'"
     " AND (fire_at_us, seq) > (?, ?) ORDER BY fire_at_us, seq LIMIT ?",
 )
-_DUE_COLUMNS: Final = "seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id, timeout_us, retry, chain"
+_DUE_COLUMNS: Final = (
+    "seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id, timeout_us, retry, chain, cron, tick_us,"
+    " cron_run"
+)
 _DUE_MANY: Final = ours(
     f"SELECT {_DUE_COLUMNS} FROM main._scheduler_jobs"
     " WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending' AND queue < '~'",
@@ -105,11 +108,10 @@ def due_if_readable(raw: sqlite3.Connection, seq: int, now_us: int) -> DueJob | 
 
 
 def _due_job(row: tuple[Any, ...], now_us: int) -> DueJob:
-    seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id, timeout_us, retry, chain = row
+    seq, nonce, path, kind, args, attempt, scheduled_at_us, occurrence_id, *rest = row
     job_id = format_id(seq, nonce)
     return DueJob(
-        seq, job_id, path, kind, args, attempt + 1, scheduled_at_us, now_us, occurrence_id or job_id, timeout_us, retry,
-        chain,
+        seq, job_id, path, kind, args, attempt + 1, scheduled_at_us, now_us, occurrence_id or job_id, *rest,
     )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def failed_attempts(raw: sqlite3.Connection, job_id: str) -> list[FailedAttempt]
     """Return the attempts of a job that failed and were followed by another, the oldest first."""
     job = get(raw, job_id)
     rows = read(raw, _ATTEMPTS, (int(job_id[:16], 16),)) if job is not None else []
-    return [FailedAttempt(row[0], _moment(row[1]), _moment(row[2]), row[3], row[4]) for row in rows]
+    return [FailedAttempt(row[0], moment(row[1]), moment(row[2]), row[3], row[4]) for row in rows]
 
 
 def seqs(
@@ -165,7 +167,7 @@ def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
     if which.state is not None:
         # Written out, not bound: only a literal lets SQLite use the partial index on the state.
         where.append(f"state = '{_STATES[which.state]}'")
-    for column, value in (("key", which.key), ("cause", which.cause), ("lane", which.lane)):
+    for column, value in (("key", which.key), ("cause", which.cause), ("lane", which.lane), ("cron", which.cron)):
         if value is not None:
             where.append(f"{column} = ?")
             values.append(value)
@@ -188,7 +190,7 @@ def _value(data: bytes | None) -> Any:
         return None
 
 
-def _moment(moment_us: int) -> datetime:
+def moment(moment_us: int) -> datetime:
     """Return a moment of a row; one that was damaged beyond every calendar becomes the nearest there is."""
     try:
         return to_datetime(moment_us)
@@ -234,10 +236,10 @@ def _job(row: tuple[Any, ...]) -> Job:
         key=row[6],
         idempotency_key=row[7],
         attempt=row[8],
-        scheduled_at=_moment(row[9]),
-        created_at=_moment(row[10]),
-        started_at=_moment(started_at_us) if started_at_us is not None else None,
-        completed_at=_moment(completed_at_us) if completed_at_us is not None else None,
+        scheduled_at=moment(row[9]),
+        created_at=moment(row[10]),
+        started_at=moment(started_at_us) if started_at_us is not None else None,
+        completed_at=moment(completed_at_us) if completed_at_us is not None else None,
         cause=row[13],
         error=row[14],
         error_code=row[15],
@@ -247,7 +249,8 @@ def _job(row: tuple[Any, ...]) -> Job:
         result_truncated=bool(row[19]),
         occurrence_id=row[20] or job_id,
         parent_id=row[21],
-        fire_at=_moment(row[22]),
+        fire_at=moment(row[22]),
         lane=row[23],
         priority=row[24],
+        cron=row[25],
     )

@@ -12,6 +12,7 @@ from actor_scheduler.model import Entry, NewJob
 from actor_scheduler.queues import PARKED
 from actor_scheduler.retention import prune_at_us
 from actor_scheduler.store.sqlite.changes import Changes
+from actor_scheduler.store.sqlite.crons import CronWriter
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.lanes import Lanes
 from actor_scheduler.store.sqlite.outcomes import Outcomes
@@ -33,6 +34,11 @@ _INSERT = ours(
     "INSERT INTO main._scheduler_jobs (seq, nonce, path, kind, queue, fire_at_us, scheduled_at_us, created_at_us, args,"
     " key, idempotency_key, parent_id, lane, priority, timeout_us, retry, chain)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+)
+_INSERT_RUN = ours(
+    "INSERT INTO main._scheduler_jobs (seq, nonce, path, kind, queue, fire_at_us, scheduled_at_us, created_at_us, args,"
+    " lane, occurrence_id, cron, tick_us, cron_run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (cron, tick_us) WHERE cron IS NOT NULL DO NOTHING",
 )
 _BY_IDEMPOTENCY_KEY = ours(
     "SELECT seq, nonce, path, args, state, result, result_truncated FROM main._scheduler_jobs"
@@ -70,6 +76,7 @@ class JobWriter:
         self.lanes = Lanes(raw)
         self.outcomes = Outcomes(raw, boot, self.changes, host.keep_us)
         self.steering = Steering(raw, self.changes, self.lanes, host)
+        self.crons = CronWriter(raw, self, host)
         self.next_seq = 0
         self._reserved = 0  # sequence numbers below this are durably ours
         self._reserving = 0  # the same, once the open transaction commits
@@ -122,7 +129,8 @@ class JobWriter:
         self._reserving = self.next_seq + SEQ_BLOCK
         self._raw.execute(_RESERVE, (self._reserving,))
 
-    def _take_seqs(self, count: int) -> int:
+    def take_seqs(self, count: int) -> int:
+        """Take sequence numbers, and return the first of them."""
         first = self.next_seq
         self.next_seq = first + count
         if self.next_seq > self._reserving:
@@ -152,7 +160,7 @@ class JobWriter:
             job = job._replace(key=None)  # it takes nobody's place
         if job.key is not None and (kept := self._settle_key(job)):
             return kept
-        seq, nonce = self._take_seqs(1), self._nonces()
+        seq, nonce = self.take_seqs(1), self._nonces()
         self._raw.execute(_INSERT, self._values(job, seq, nonce))
         if job.lane is None:
             self.changes.waits(job.queue, Entry(job.fire_at_us, seq))
@@ -170,12 +178,35 @@ class JobWriter:
         if self.changes.any_canceling:
             return self.insert(new)
         reach("schedule.before_insert")
-        seq, nonces, values = self._take_seqs(len(new)), self._nonces, self._values
+        seq, nonces, values = self.take_seqs(len(new)), self._nonces, self._values
         numbered = [(job, at, nonces()) for at, job in enumerate(new, seq)]
         self._raw.executemany(_INSERT, [values(job, at, nonce) for job, at, nonce in numbered])
         self.changes.effects.pending.extend((job.queue, Entry(job.fire_at_us, at)) for job, at, _ in numbered)
         reach("schedule.inserted")
         return [format_id(at, nonce) for _, at, nonce in numbered]
+
+    def insert_run(self, job: NewJob, occurrence_id: str | None, *, at_once: bool) -> str | None:
+        """Store the run of a cron and return its id; None when its tick has a run already.
+
+        `at_once`: its lane is known to be empty, so that it can stand in its queue right away.
+        """
+        seq, nonce = self.take_seqs(1), self._nonces()
+        parked = job.lane is not None and not at_once
+        cursor = self._raw.execute(
+            _INSERT_RUN,
+            (seq, nonce, job.path, job.kind, PARKED + job.queue if parked else job.queue, job.fire_at_us,
+             job.scheduled_at_us, job.created_at_us, job.args, job.lane, occurrence_id, job.cron, job.tick_us,
+             job.cron_run),
+        )  # fmt: skip
+        if cursor.rowcount == 0:
+            return None
+        if job.lane is not None:
+            self.lanes.used = True
+        if parked and job.lane is not None:
+            self.changes.lanes.add(job.lane)
+        else:
+            self.changes.waits(job.queue, Entry(job.fire_at_us, seq))
+        return format_id(seq, nonce)
 
     def _queue(self, job: NewJob) -> str:
         return job.queue if job.lane is None else PARKED + job.queue
@@ -245,7 +276,7 @@ class JobWriter:
         if self._raw.execute(_BY_IDEMPOTENCY_KEY, (key,)).fetchone() is not None:
             msg = f"the mutation itself scheduled a job under the idempotency_key {key!r} of its own call"
             raise KeyConflict(msg)
-        seq, nonce = self._take_seqs(1), self._nonces()
+        seq, nonce = self.take_seqs(1), self._nonces()
         now = self.now_us
         self._raw.execute(
             _RECORD_LIVE,

@@ -14,6 +14,7 @@ from actor_scheduler.store.sqlite import job_rows
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import SEQ_BLOCK
 from actor_scheduler.store.sqlite.steering import SETTING, oldest
+from actor_scheduler.store.sqlite.zones import renew
 
 if TYPE_CHECKING:
     import sqlite3
@@ -130,6 +131,7 @@ def begin_boot(raw: sqlite3.Connection, now_us: int, host: Host) -> Boot:
         reach("boot.judged")
         _reroute(raw, host.routing)
         reach("boot.rerouted")
+        renew(raw)
         next_seq = max(raw.execute(_RESERVED).fetchone()[0], raw.execute(_HIGHEST).fetchone()[0] + 1, 1)
         raw.execute(_RESERVE, (next_seq + SEQ_BLOCK,))
         last_us = raw.execute(_LAST).fetchone()[0]

@@ -99,8 +99,64 @@ _STEP_2: Final = (
         WHERE queue >= 'rate:' AND queue < 'rate;' AND started_at_us IS NOT NULL""",
 )
 
-STEPS: Final = (_STEP_1, _STEP_2)
-TABLES: Final = frozenset({"_scheduler_meta", "_scheduler_jobs", "_scheduler_attempts", "_scheduler_schema_steps"})
+# A cron's numbers are of the same series as the jobs'. Every tick up to `watermark_us` is accounted for: it has a job
+# with its `tick_us`, or lies in a stretch of `_scheduler_skips`. `fire_at_us` is when the next one fires, `tick_us`
+# without its jitter; NULL when none comes by itself. `skipped`: dropped ticks that no run has been told of. `zone` is
+# that of the schedule, where it has one besides UTC. A job by hand has a `cron`, and no `tick_us`.
+_STEP_3: Final = (
+    "ALTER TABLE _scheduler_jobs ADD COLUMN cron TEXT",
+    "ALTER TABLE _scheduler_jobs ADD COLUMN tick_us INTEGER",
+    "ALTER TABLE _scheduler_jobs ADD COLUMN cron_run BLOB",
+    "CREATE UNIQUE INDEX _scheduler_jobs_tick ON _scheduler_jobs (cron, tick_us) WHERE cron IS NOT NULL",
+    "CREATE INDEX _scheduler_jobs_cron ON _scheduler_jobs (seq) WHERE cron IS NOT NULL",
+    "CREATE INDEX _scheduler_jobs_cron_waiting ON _scheduler_jobs (cron) WHERE cron IS NOT NULL AND state = 'pending'",
+    """CREATE TABLE _scheduler_crons (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        origin TEXT NOT NULL,
+        spec BLOB NOT NULL,
+        path TEXT NOT NULL,
+        zone TEXT,
+        anchor_us INTEGER NOT NULL,
+        watermark_us INTEGER NOT NULL,
+        tick_us INTEGER,
+        fire_at_us INTEGER,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        paused_at_us INTEGER,
+        note TEXT NOT NULL DEFAULT '',
+        trouble TEXT,
+        created_at_us INTEGER NOT NULL,
+        changed_at_us INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX _scheduler_crons_due ON _scheduler_crons (fire_at_us, id) WHERE fire_at_us IS NOT NULL",
+    "CREATE INDEX _scheduler_crons_zone ON _scheduler_crons (zone) WHERE zone IS NOT NULL",
+    "CREATE INDEX _scheduler_crons_manifest ON _scheduler_crons (name) WHERE origin = 'manifest'",
+    """CREATE TABLE _scheduler_skips (
+        id INTEGER PRIMARY KEY,
+        cron TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        first_tick_us INTEGER NOT NULL,
+        last_tick_us INTEGER NOT NULL,
+        ticks INTEGER NOT NULL,
+        recorded_at_us INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX _scheduler_skips_cron ON _scheduler_skips (cron, last_tick_us)",
+    "CREATE INDEX _scheduler_skips_recorded ON _scheduler_skips (recorded_at_us)",
+    """CREATE TABLE _scheduler_manifests (
+        version INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        definitions BLOB NOT NULL,
+        staged_at_us INTEGER NOT NULL,
+        activated_at_us INTEGER
+    ) STRICT""",
+)
+
+STEPS: Final = (_STEP_1, _STEP_2, _STEP_3)
+TABLES: Final = frozenset({
+    "_scheduler_meta", "_scheduler_jobs", "_scheduler_attempts", "_scheduler_schema_steps", "_scheduler_crons",
+    "_scheduler_skips", "_scheduler_manifests",
+})  # fmt: skip
 VERSION: Final = len(STEPS)
 
 # A temporary view, made on each of our connections: views of the file itself may not use functions of ours.
@@ -109,7 +165,7 @@ _INNER_VIEW: Final = f"""CREATE TEMP VIEW IF NOT EXISTS {INNER_VIEW} AS SELECT
     scheduled_at_us AS scheduled_time_us, completed_at_us AS completed_time_us, started_at_us AS started_time_us,
     created_at_us AS created_time_us, fire_at_us, attempt, key, cause, error, error_code,
     msgpack_to_json(result) AS result, result_truncated, coalesce(occurrence_id, printf('%016x%016x', seq, nonce))
-    AS occurrence_id, parent_id, lane, priority FROM main._scheduler_jobs"""
+    AS occurrence_id, parent_id, lane, priority, cron FROM main._scheduler_jobs"""
 
 
 def make_view(connection: sqlite3.Connection) -> None:

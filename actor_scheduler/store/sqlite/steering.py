@@ -23,7 +23,7 @@ from actor_scheduler.store.base import (
     Set,
     Swept,
 )
-from actor_scheduler.store.sqlite import job_rows
+from actor_scheduler.store.sqlite import job_rows, skips
 from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
@@ -219,6 +219,7 @@ class Steering:
         reach("prune.before")
         seqs = [seq for (seq,) in self._raw.execute(_OLD, (now_us, limit))]
         count = self._drop(seqs) if seqs else 0
+        count += skips.prune(self._raw, now_us, limit - count)
         reach("prune.written")
         return Pruned(count, oldest(self._raw))
 
@@ -234,6 +235,7 @@ class Steering:
 
 
 def oldest(raw: sqlite3.Connection) -> int | None:
-    """Return when the first ended job can be forgotten."""
+    """Return when the first ended job, or record of a cron, can be forgotten."""
     row = raw.execute(_OLDEST).fetchone()
-    return row[0] if row is not None else None
+    moments = (row[0] if row is not None else None, skips.prune_due_us(raw))
+    return min((moment for moment in moments if moment is not None), default=None)

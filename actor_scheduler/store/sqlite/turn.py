@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.clock import Clock, monotonic_us
 from actor_scheduler.crashpoints import reach
@@ -21,10 +21,11 @@ from actor_scheduler.errors import (
     StoreUnavailable,
     TimeLimitExceeded,
     TransactionLost,
+    said,
 )
 from actor_scheduler.limits import TURN_US_MAX
-from actor_scheduler.model import Again, DueJob, Failed
-from actor_scheduler.queues import holds_mutations
+from actor_scheduler.model import CRONS, Again, DueJob, Entry, Failed
+from actor_scheduler.queues import holds_actions, holds_mutations
 from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
@@ -41,7 +42,8 @@ from actor_scheduler.store.base import (
     Unit,
     Unknown,
 )
-from actor_scheduler.store.sqlite import job_rows
+from actor_scheduler.store.cron_units import ActivateCrons, CronUnit, StageCrons
+from actor_scheduler.store.sqlite import cron_rows, job_rows
 from actor_scheduler.store.sqlite.batches import BUSY, Definite, is_plain, merge, refused_commit, run_of, split, stop
 from actor_scheduler.store.sqlite.drive import NoLoop, no_loop
 from actor_scheduler.store.sqlite.faults import (
@@ -53,6 +55,7 @@ from actor_scheduler.store.sqlite.faults import (
     transaction_lost,
 )
 from actor_scheduler.store.sqlite.fence import ours
+from actor_scheduler.store.sqlite.manifests import Manifests
 from actor_scheduler.store.sqlite.mutations import MutationRunner
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("actor_scheduler")
 
+_CRONS_AT_ONCE: Final = 64  # read together; between them the turn looks at its time
+
 _BEGIN = ours("BEGIN IMMEDIATE")
 _COMMIT = ours("COMMIT")
 _ROLLBACK = ours("ROLLBACK")
@@ -73,7 +78,11 @@ _BACK = ours("ROLLBACK TO unit")
 
 
 def _is_action(unit: RunDue) -> bool:
-    return not holds_mutations(unit.queue)
+    return holds_actions(unit.queue)
+
+
+def _is_cron(unit: RunDue) -> bool:
+    return unit.queue == CRONS
 
 
 class TurnRunner:
@@ -87,6 +96,7 @@ class TurnRunner:
         self._clock = clock
         self._stub = NoLoop()
         self._mutations = MutationRunner(connection, writer, host, clock, suspect, self._stub)
+        self._manifests = Manifests(connection.raw, writer)
         self._due: dict[int, DueJob | None] = {}  # bodies read in the open transaction
 
     def run(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
@@ -221,7 +231,7 @@ class TurnRunner:
 
         A fault of the store is nobody's failure: the job waits.  Raises OutcomeUnknown when the record's commit does.
         """
-        body = isinstance(unit, RunDue) and not _is_action(unit)  # only a body has a time limit
+        body = isinstance(unit, RunDue) and holds_mutations(unit.queue)  # only a body has a time limit
         fault = isinstance(error, StoreUnavailable) or (isinstance(error, TimeLimitExceeded) and not body)
         if fault or not isinstance(unit, RunDue | CompleteJob):
             return [Refused(error)], Effects()
@@ -245,7 +255,12 @@ class TurnRunner:
     def _blame_job(self, unit: RunDue, failure: Failed, error: Exception) -> Reply:
         """Record the failure of a due job: where its row can be read, another attempt may follow."""
         seq, now_us = unit.entry.seq, self._writer.now_us
-        job = job_rows.due_if_readable(self._raw, seq, now_us) if not _is_action(unit) else None
+        if _is_cron(unit):
+            row = cron_rows.many(self._raw, [seq]).get(seq)
+            if row is not None:
+                self._writer.crons.trouble(row, said(error))
+            return Done()
+        job = job_rows.due_if_readable(self._raw, seq, now_us) if holds_mutations(unit.queue) else None
         if job is not None:
             return self._mutations.fail(job, error)
         self._writer.outcomes.fail_pending(seq, failure, now_us)
@@ -259,7 +274,7 @@ class TurnRunner:
         # By type, the most frequent first: matching patterns costs more than what some units do.
         if isinstance(unit, RunDue):
             if not holds_mutations(unit.queue):
-                self._claim(batch, replies)
+                (self._fire if _is_cron(unit) else self._claim)(batch, replies)
                 return
             if unit.entry.seq not in self._due:
                 self._read_due(batch, len(replies))
@@ -272,7 +287,23 @@ class TurnRunner:
             ended = list(run_of(CompleteJob, batch, len(replies)))
             replies.extend(Done(stood) for stood in self._writer.outcomes.complete_actions(ended))
         else:
-            replies.append(self._in_savepoint(lambda: self._writer.steering.apply(unit, self._writer.now_us)))
+            replies.append(self._in_savepoint(lambda: self._steer(unit)))
+
+    def _steer(self, unit: Unit) -> object:
+        """Do what callers and operators want of jobs and crons that exist."""
+        if isinstance(unit, StageCrons | ActivateCrons):
+            return self._manifests.apply(unit)
+        if isinstance(unit, CronUnit):
+            return self._writer.crons.apply(unit)
+        assert not isinstance(unit, RunDue | InsertJobs | Mutate | CompleteJob)
+        return self._writer.steering.apply(unit, self._writer.now_us)
+
+    def _fire(self, batch: list[Unit], replies: list[Reply]) -> None:
+        """Fire the due cron of this unit, and those right after it."""
+        run = list(itertools.takewhile(_is_cron, run_of(RunDue, batch, len(replies))))[:_CRONS_AT_ONCE]
+        rows = cron_rows.many(self._raw, [unit.entry.seq for unit in run])
+        fire = self._writer.crons.fire
+        replies.extend([Done(fire(unit.entry, rows.pop(unit.entry.seq, None))) for unit in run])
 
     def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
@@ -301,7 +332,7 @@ class TurnRunner:
 
     def _read_due(self, batch: list[Unit], at: int) -> None:
         """Read the bodies of the due mutations from here on; what a unit cancels meanwhile, the writer remembers."""
-        seqs = [unit.entry.seq for unit in run_of(RunDue, batch, at) if not _is_action(unit)]
+        seqs = [unit.entry.seq for unit in run_of(RunDue, batch, at) if holds_mutations(unit.queue)]
         self._due = {**dict.fromkeys(seqs), **job_rows.due_many(self._raw, seqs, self._writer.now_us)}
 
     def _in_savepoint(self, work: Any) -> Reply:
@@ -321,9 +352,14 @@ class TurnRunner:
     def _refill(self, result: TurnResult, refills: Sequence[Refill]) -> None:
         for refill in refills:
             try:
-                entries = job_rows.window(self._raw, refill.queue, refill.after, refill.limit)
+                entries = self._window(refill)
             except sqlite3.Error as error:
                 result.broken = StoreUnavailable(f"reading pending jobs failed: {describe(error)}")
                 return
             result.refills.append((refill, entries, len(entries) < refill.limit))
             reach("refill.read")
+
+    def _window(self, refill: Refill) -> list[Entry]:
+        if refill.queue == CRONS:
+            return cron_rows.window(self._raw, refill.after, refill.limit)
+        return job_rows.window(self._raw, refill.queue, refill.after, refill.limit)

@@ -1,0 +1,108 @@
+"""Manifests: the versions of what the code defines as crons, and which of them holds. Inside the turn's transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from actor_scheduler.crashpoints import reach
+from actor_scheduler.crons.records import CronDiff, Staged
+from actor_scheduler.crons.spec import CronSpec, digest
+from actor_scheduler.errors import InvalidCron
+from actor_scheduler.store.cron_units import ActivateCrons, StageCrons
+from actor_scheduler.store.sqlite import cron_rows
+from actor_scheduler.store.sqlite.fence import ours
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from actor_scheduler.store.sqlite.jobs import JobWriter
+
+_KEPT: Final = 20  # manifests that do not hold any more, the newest
+
+_ACTIVE: Final = ours("SELECT version, digest FROM main._scheduler_manifests WHERE state = 'active'")
+_BY_DIGEST: Final = ours("SELECT version, state FROM main._scheduler_manifests WHERE digest = ?")
+_STAGE: Final = ours(
+    "INSERT INTO main._scheduler_manifests (version, digest, state, definitions, staged_at_us)"
+    " SELECT coalesce(max(version), 0) + 1, ?, 'staged', ?, ? FROM main._scheduler_manifests RETURNING version"
+)
+_STAGE_AGAIN: Final = ours("UPDATE main._scheduler_manifests SET state = 'staged', staged_at_us = ? WHERE version = ?")
+_RETIRE: Final = ours("UPDATE main._scheduler_manifests SET state = 'retired' WHERE state = ? AND version <> ?")
+_ACTIVATE: Final = ours("UPDATE main._scheduler_manifests SET state = 'active', activated_at_us = ? WHERE version = ?")
+_FORGET: Final = ours(
+    "DELETE FROM main._scheduler_manifests WHERE version IN (SELECT version FROM main._scheduler_manifests"
+    " WHERE state = 'retired' ORDER BY coalesce(activated_at_us, staged_at_us) DESC, version DESC LIMIT -1 OFFSET ?)"
+)
+_TAKEN: Final = ours("SELECT name FROM main._scheduler_crons WHERE name = ? AND origin = 'runtime'")
+
+
+class Manifests:
+    """Stages and activates what the code defines. At most one manifest holds, and at most one waits."""
+
+    def __init__(self, raw: sqlite3.Connection, jobs: JobWriter) -> None:
+        self._raw = raw
+        self._jobs = jobs
+
+    def apply(self, unit: StageCrons | ActivateCrons) -> Staged | CronDiff:
+        """Stage or activate, and return the answer. Raises InvalidCron, InvalidArgs; nothing is changed then."""
+        return self._stage(unit) if isinstance(unit, StageCrons) else self._activate(unit.version)
+
+    def _stage(self, unit: StageCrons) -> Staged:
+        """Keep the definitions under a version; the manifest that holds already is not touched."""
+        hashed = digest(unit.specs)
+        active: Any = self._raw.execute(_ACTIVE).fetchone()
+        if active is None and not unit.specs:
+            return Staged(0, active=True, diff=CronDiff())
+        if active is not None and active[1] == hashed:
+            names = tuple(sorted(spec.name for spec in unit.specs))
+            self._raw.execute(_RETIRE, ("staged", active[0]))
+            return Staged(active[0], active=True, diff=CronDiff(unchanged=names))
+        version = self._keep(unit, hashed)
+        reach("manifest.staged")
+        if not unit.activate:
+            return Staged(version, active=False, diff=CronDiff())
+        return Staged(version, active=True, diff=self._activate(version))
+
+    def _keep(self, unit: StageCrons, hashed: str) -> int:
+        now_us = self._jobs.now_us
+        known: Any = self._raw.execute(_BY_DIGEST, (hashed,)).fetchone()
+        if known is None:
+            definitions = cron_rows.encode_definitions(unit.specs)
+            version: int = self._raw.execute(_STAGE, (hashed, definitions, now_us)).fetchone()[0]
+        else:
+            version, state = known
+            if state != "staged":
+                self._raw.execute(_STAGE_AGAIN, (now_us, version))
+        self._raw.execute(_RETIRE, ("staged", version))
+        self._raw.execute(_FORGET, (_KEPT,))
+        return version
+
+    def _activate(self, version: int) -> CronDiff:
+        """Sync the crons that the code defines with a manifest, by name. Those registered at run time stay as they are.
+
+        An equal definition keeps its account and its next tick.
+        """
+        wanted = dict(cron_rows.definitions(self._raw, version))
+        there = cron_rows.of_manifest(self._raw)
+        taken = [name for name in wanted if name not in there and self._raw.execute(_TAKEN, (name,)).fetchone()]
+        if taken:
+            msg = f"registered at run time, and defined in the code: cron(s) {', '.join(map(repr, taken))}"
+            raise InvalidCron(msg)
+        added, updated, unchanged = [], [], []
+        crons = self._jobs.crons
+        for name, data in wanted.items():
+            row = there.get(name)
+            if row is None:
+                crons.add(CronSpec.decode(name, data), "manifest")
+                added.append(name)
+            elif row.spec != data or row.trouble is not None:
+                crons.change(row, CronSpec.decode(name, data))
+                updated.append(name)
+            else:
+                unchanged.append(name)
+        deleted = [row for name, row in there.items() if name not in wanted]
+        for row in deleted:
+            crons.remove(row)
+        self._raw.execute(_RETIRE, ("active", version))
+        self._raw.execute(_ACTIVATE, (self._jobs.now_us, version))
+        reach("manifest.activated")
+        return CronDiff(tuple(added), tuple(updated), tuple(unchanged), tuple(sorted(row.name for row in deleted)))
