@@ -110,11 +110,11 @@ def plan(
 
 def drop_all(ticks: Ticks, *, after_us: int, upto_us: int, reason: SkipReason) -> tuple[Drop, ...]:
     """Return the ticks in (after_us, upto_us] as one dropped stretch; nothing when there are none."""
-    if upto_us <= after_us:
+    first_us = ticks.next_us(after_us) if after_us < upto_us else None
+    if first_us is None or first_us > upto_us:
         return ()
-    first_us, last_us = ticks.next_us(after_us), ticks.latest_us(upto_us)
-    if first_us is None or last_us is None or last_us < first_us:
-        return ()
+    last_us = ticks.latest_us(upto_us)
+    assert last_us is not None  # the first one is at or before upto_us
     return (Drop(reason, first_us, last_us, ticks.count(after_us, upto_us)),)
 
 

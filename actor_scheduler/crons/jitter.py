@@ -14,7 +14,7 @@ def jitter_us(name: str, tick_us: int, jitter_us: int, next_tick_us: int | None)
     often it is asked for, ticks fire in their order, and crons that share a tick do not all fire at once.
     """
     span_us = jitter_us if next_tick_us is None else min(jitter_us, next_tick_us - tick_us)
-    if span_us <= 1:
+    if span_us <= 0:
         return 0
     seed = f"{tick_us} {name}".encode("utf-8", "surrogatepass")  # the tick first: a number ends at the blank
     return int.from_bytes(blake2b(seed, digest_size=_BITS // 8).digest()) * span_us >> _BITS

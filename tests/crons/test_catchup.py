@@ -88,15 +88,27 @@ rules = st.builds(
     st.none() | moments | st.just(48 * HOUR),
     st.sampled_from(get_args(Overlap)),
 )
-lateness = st.one_of(st.sampled_from([0, 1, MISSED_AFTER_US, MISSED_AFTER_US + 1]), moments)
-asked = st.fixed_dictionaries({
-    "after_us": moments,
-    "upto_us": moments,
-    "late_us": lateness,
-    "unfinished": st.integers(0, 14),
-    "skipped": st.integers(0, 50),
-    "paused": st.booleans(),
-})  # fmt: skip
+lateness = st.one_of(st.sampled_from([0, 1, HALF, MISSED_AFTER_US, MISSED_AFTER_US + 1]), moments)
+unfinished_runs = st.just(0) | st.integers(0, 14)
+
+
+@st.composite
+def asking(draw: st.DrawFn) -> dict[str, Any]:
+    """Return what a plan is asked for; mostly of a stretch that is not empty."""
+    after_us, upto_us = draw(st.tuples(moments, moments))
+    if draw(st.integers(0, 9)):
+        after_us, upto_us = sorted((after_us, upto_us))
+    return {
+        "after_us": after_us,
+        "upto_us": upto_us,
+        "late_us": draw(lateness),
+        "unfinished": draw(unfinished_runs),
+        "skipped": draw(st.integers(0, 50)),
+        "paused": draw(st.booleans()),
+    }
+
+
+asked = asking()
 
 
 def verdicts(due: list[int], rule: CatchUp, late_us: int, unfinished: int, paused: bool) -> list[str]:
@@ -287,7 +299,7 @@ def test_planning_in_two_steps_accounts_for_the_same_ticks(
 @given(
     ticks=tick_sets,
     rule=rules,
-    wakes=st.lists(st.tuples(moments, lateness, st.integers(0, 14), st.booleans()), max_size=12),
+    wakes=st.lists(st.tuples(moments, lateness, unfinished_runs, st.booleans()), max_size=12),
 )
 def test_a_life_of_wakes_accounts_for_every_tick_once(
     ticks: Any, rule: CatchUp, wakes: list[tuple[int, int, int, bool]]
@@ -350,13 +362,16 @@ def test_C13_a_year_of_missed_seconds_costs_no_more_than_the_cap(
     assert (made.runs[0].skipped if kept else made.skipped) == lost + 3
 
 
-def test_a_tick_on_time_asks_the_schedule_three_times() -> None:
+@pytest.mark.parametrize("overlap", get_args(Overlap))
+@pytest.mark.parametrize(("missed", "calls"), [("latest", 2), ("skip", 2), ("all", 3)])
+def test_a_tick_on_time_asks_the_schedule_three_times_at_most(
+    missed: MissedTicks, calls: int, overlap: Overlap
+) -> None:
     """The ordinary case, one tick due and nothing missed, is the cheap one."""
-    for missed in get_args(MissedTicks):
-        ticks = Stepped(0, MINUTE)
-        made = plan(ticks, CatchUp(missed, 1), after_us=MINUTE, upto_us=2 * MINUTE, late_us=40, unfinished=0)
-        assert made == Plan((Run(2 * MINUTE),), (), 0)
-        assert sum(ticks.calls.values()) <= 3
+    ticks, rule = Stepped(0, MINUTE), CatchUp(missed, overlap=overlap)
+    made = plan(ticks, rule, after_us=MINUTE, upto_us=2 * MINUTE, late_us=40, unfinished=0)
+    assert made == Plan((Run(2 * MINUTE),), (), 0)
+    assert sum(ticks.calls.values()) == calls
 
 
 # ------------------------------------------------------------------ examples
@@ -414,12 +429,16 @@ def test_what_becomes_of_four_missed_hours(
     assert made.drops == tuple(Drop(why, first * HOUR, last * HOUR, count) for why, first, last, count in drops)
 
 
-def test_a_single_late_tick_is_a_replay_only_when_it_was_missed() -> None:
-    """Under `all` one tick has a window when it is over a minute late, and none when it is merely late."""
-    due = {"after_us": 4 * HOUR, "upto_us": 5 * HOUR, "unfinished": 0}
-    late, missed = (plan(HOURLY, CatchUp("all"), late_us=late_us, **due) for late_us in (MINUTE, MINUTE + 1))
+def test_a_replay_is_of_missed_ticks() -> None:
+    """Under `all` two due ticks are a replay; a single one is when it is over a minute late, not when merely late."""
+    due = {"upto_us": 5 * HOUR, "unfinished": 0}
+    late, missed = (
+        plan(HOURLY, CatchUp("all"), after_us=4 * HOUR, late_us=late_us, **due) for late_us in (MINUTE, MINUTE + 1)
+    )
     assert late.runs == (Run(5 * HOUR),)
     assert missed.runs == (Run(5 * HOUR, 0, (5 * HOUR, 5 * HOUR)),)
+    two = plan(HOURLY, CatchUp("all"), after_us=3 * HOUR, late_us=0, **due)
+    assert two.runs == (Run(4 * HOUR, 0, (4 * HOUR, 5 * HOUR)), Run(5 * HOUR, 0, (4 * HOUR, 5 * HOUR)))
 
 
 def test_skipped_ticks_wait_for_a_run_to_be_told_to() -> None:
