@@ -60,7 +60,7 @@ def _child(step: str, path: Path, size: int, synchronous: str) -> dict[str, floa
 # ------------------------------------------------------------ in the child
 
 
-def _rss_mib() -> float:
+def rss_mib() -> float:
     """Return the memory held now, where the system tells; else the most that was ever held."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -71,7 +71,7 @@ def _rss_mib() -> float:
 
 async def _step(step: str, path: Path, size: int, synchronous: Any) -> dict[str, float]:
     app = make_app(path, synchronous=synchronous)
-    before, began = _rss_mib(), time.perf_counter()
+    before, began = rss_mib(), time.perf_counter()
     async with app:
         if step == "fill":
             await app.scheduler.run_many(noop.bind(**arguments(n)).after(_AHEAD) for n in range(size))
@@ -79,7 +79,7 @@ async def _step(step: str, path: Path, size: int, synchronous: Any) -> dict[str,
             await app.scheduler.run_after(_AHEAD, noop.bind(**arguments(0)))  # answered after the turn that loads
         took_ms = (time.perf_counter() - began) * 1_000
         await asyncio.sleep(0.3)
-        return {"ms": took_ms, "mib": _rss_mib() - before}
+        return {"ms": took_ms, "mib": rss_mib() - before}
 
 
 if __name__ == "__main__":
