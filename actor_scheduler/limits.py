@@ -55,3 +55,4 @@ PRUNE_US: Final = 60 * SECOND_US  # between two looks for what can be pruned
 
 MISSED_AFTER_US: Final = 60 * SECOND_US  # a tick this late was missed, not just late: the watchdog wakes within it
 CATCH_UP_TICKS_MAX: Final = 1_000  # ticks of one cron caught up at once: their jobs go into one turn
+DURATION_US_MAX: Final = 10 * 366 * 86_400 * SECOND_US  # ten years, leap days included: a longer span is a mistake

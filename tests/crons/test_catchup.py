@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actor_scheduler.crons.catchup import CatchUp, Drop, MissedTicks, Overlap, Plan, Run, SkipReason, drop_all, plan
+from actor_scheduler.crons.schedule import Cron, Every
 from actor_scheduler.limits import CATCH_UP_TICKS_MAX, MISSED_AFTER_US, SECOND_US
 
 LAWS = settings(max_examples=150, deadline=None, derandomize=True, database=None)
@@ -458,6 +459,58 @@ def test_skipped_ticks_wait_for_a_run_to_be_told_to() -> None:
         skipped = made.skipped
     made = plan(HOURLY, CatchUp(), after_us=4 * HOUR, upto_us=5 * HOUR, late_us=0, unfinished=0, skipped=skipped)
     assert made == Plan((Run(5 * HOUR, 3),), (), 0)
+
+
+# ------------------------------------------------------------------ with real schedules
+
+SPRING = 1_774_746_000_000_000  # 2026-03-29 01:00 UTC: Paris goes from 2:00 to 3:00
+AUTUMN = 1_792_890_000_000_000  # 2026-10-25 01:00 UTC: Paris goes from 3:00 back to 2:00
+PARIS = [
+    Cron(expr, tz="Europe/Paris")
+    for expr in ("30 2 * * *", "*/20 * * * *", "0 */2 * * *", "15,45 1-3 * * *", "0 9 * * 1")
+]
+SCHEDULES = [*PARIS, Cron("*/7 * * * *"), Every(minutes=13), Every(hours=25)]
+
+
+@LAWS
+@given(
+    schedule=st.sampled_from(SCHEDULES),
+    change=st.sampled_from([SPRING, AUTUMN]),
+    before=st.integers(0, 8 * 24 * 60),
+    after=st.integers(0, 8 * 24 * 60),
+    rule=rules,
+    ask=asked,
+)
+def test_an_outage_over_a_clock_change_is_planned_like_any_other(
+    schedule: Cron | Every, change: int, before: int, after: int, rule: CatchUp, ask: dict[str, Any]
+) -> None:
+    """A schedule that answers by search gives the plan of the list of its ticks, over a gap and over a fold."""
+    ticks = schedule.ticks(change - DAY - 1)
+    stretch = {"after_us": change - before * MINUTE, "upto_us": change + after * MINUTE}
+    walked, tick_us = [], ticks.next_us(change - 30 * DAY)
+    while tick_us is not None and tick_us <= change + 30 * DAY:
+        walked.append(tick_us)
+        tick_us = ticks.next_us(tick_us)
+    assert plan(ticks, rule, **{**ask, **stretch}) == plan(Listed(*walked), rule, **{**ask, **stretch})
+
+
+@pytest.mark.parametrize(
+    "schedule", [Every(seconds=1), Cron("* * * * *"), Cron("* * * * *", tz="America/New_York")], ids=repr
+)
+@pytest.mark.parametrize("missed", get_args(MissedTicks))
+def test_C13_a_year_without_the_app_is_accounted_for(schedule: Cron | Every, missed: MissedTicks) -> None:
+    """C13: every second or every minute of a year, from real schedules: a hundred run at most, the others are counted."""
+    every_us = SECOND_US if isinstance(schedule, Every) else MINUTE
+    made = plan(
+        schedule.ticks(0),
+        CatchUp(missed),
+        after_us=SPRING,
+        upto_us=SPRING + YEAR + SECOND_US // 2,
+        late_us=2 * MINUTE,
+        unfinished=0,
+    )
+    assert len(made.runs) == {"latest": 1, "all": 100, "skip": 0}[missed]
+    assert len(made.runs) + sum(drop.count for drop in made.drops) == YEAR // every_us
 
 
 # ------------------------------------------------------------------ dropping a stretch
