@@ -1,18 +1,22 @@
-"""The two places a scheduler handle can stand: outside, before the actor, or inside a mutation's transaction."""
+"""The two places a handle can stand: outside, before the actor, or inside a mutation's transaction."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actor_scheduler.store.base import CancelJob, DropJob, DropJobs, InsertJobs, RetryJob, RetryJobs
+from actor_scheduler.store.cron_units import ActivateCrons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from actor_scheduler.actor import Actor
     from actor_scheduler.clock import Clock
+    from actor_scheduler.crons.records import CronDiff, CronInfo, CronRun, ManifestInfo
+    from actor_scheduler.crons.spec import CronSpec
     from actor_scheduler.model import FailedAttempt, Job, JobFilter, NewJob, Page
     from actor_scheduler.store.base import Snapshot, Store, Swept, Tx, Unit
+    from actor_scheduler.store.cron_units import CronUnit
 
 
 class Running(NamedTuple):
@@ -102,6 +106,42 @@ class ActorPort:
         count: int = await self._read(lambda snapshot: snapshot.count_jobs(which))
         return count
 
+    # ------------------------------------------------------------ crons
+
+    async def change_cron(self, unit: CronUnit) -> Any:
+        """Do what is wanted of a cron, and return the answer."""
+        return await self._submit(unit)
+
+    async def activate_crons(self, version: int) -> CronDiff:
+        """Let a manifest hold, and return what that changed."""
+        diff: CronDiff = await self._submit(ActivateCrons(version))
+        return diff
+
+    async def get_cron(self, name: str) -> CronInfo | None:
+        """Return how a cron stands, or None."""
+        info: CronInfo | None = await self._read(lambda snapshot: snapshot.get_cron(name))
+        return info
+
+    async def list_crons(self, prefix: str, after: str | None, limit: int) -> list[CronInfo]:
+        """Return one page of crons, by name."""
+        page: list[CronInfo] = await self._read(lambda snapshot: snapshot.list_crons(prefix, after, limit))
+        return page
+
+    async def cron_runs(self, name: str | None, limit: int) -> list[CronRun]:
+        """Return what became of the newest ticks."""
+        runs: list[CronRun] = await self._read(lambda snapshot: snapshot.cron_runs(name, limit))
+        return runs
+
+    async def manifests(self, limit: int) -> list[ManifestInfo]:
+        """Return the newest manifests."""
+        manifests: list[ManifestInfo] = await self._read(lambda snapshot: snapshot.manifests(limit))
+        return manifests
+
+    async def manifest_specs(self, version: int) -> list[CronSpec]:
+        """Return the definitions of a manifest."""
+        specs: list[CronSpec] = await self._read(lambda snapshot: snapshot.manifest_specs(version))
+        return specs
+
     async def _read(self, ask: Any) -> Any:
         async def body(snapshot: Snapshot) -> Any:
             return await ask(snapshot)
@@ -168,3 +208,21 @@ class TxPort:
     def count(self, which: JobFilter) -> Coroutine[Any, Any, int]:
         """Return how many jobs match."""
         return self._tx.count_jobs(which)
+
+    # ------------------------------------------------------------ crons
+
+    def change_cron(self, unit: CronUnit) -> Coroutine[Any, Any, Any]:
+        """Do what is wanted of a cron, and return the answer."""
+        return self._tx.change_cron(unit)
+
+    def get_cron(self, name: str) -> Coroutine[Any, Any, CronInfo | None]:
+        """Return how a cron stands, or None."""
+        return self._tx.get_cron(name)
+
+    def list_crons(self, prefix: str, after: str | None, limit: int) -> Coroutine[Any, Any, list[CronInfo]]:
+        """Return one page of crons, by name."""
+        return self._tx.list_crons(prefix, after, limit)
+
+    def cron_runs(self, name: str | None, limit: int) -> Coroutine[Any, Any, list[CronRun]]:
+        """Return what became of the newest ticks."""
+        return self._tx.cron_runs(name, limit)

@@ -5,6 +5,10 @@ Everything an app needs is here; `runtime.testing` has the virtual clock.
 
 from actor_scheduler.call import Call
 from actor_scheduler.clock import Clock, SystemClock
+from actor_scheduler.crons.definition import CronJob, CronOptions
+from actor_scheduler.crons.handle import Crons
+from actor_scheduler.crons.records import CronDiff, CronInfo, CronRun, Dispatched, ManifestInfo, Staged
+from actor_scheduler.crons.schedule import Cron, Every, Schedule
 from actor_scheduler.errors import (
     AccessDenied,
     ActorSchedulerError,
@@ -17,6 +21,7 @@ from actor_scheduler.errors import (
     FunctionError,
     IntegrityError,
     InvalidArgs,
+    InvalidCron,
     InvalidTime,
     KeyConflict,
     LimitExceeded,
@@ -32,7 +37,9 @@ from actor_scheduler.errors import (
     TimedOut,
     TimeLimitExceeded,
     TransactionLost,
+    UnknownCron,
     UnknownFunction,
+    UnknownZone,
     WriterStuck,
     WrongKind,
 )
@@ -46,22 +53,25 @@ from actor_scheduler.times import Delay, Instant
 from runtime.app import App, Caller
 from runtime.app_scheduler import AppScheduler
 from runtime.context import ActionCtx, CanSchedule, MutationCtx, QueryCtx, Reader, Writer
+from runtime.crons import AppCrons
 from runtime.engine import AuthRequest
 from runtime.functions import Action, Function, Mutation, Namespace, Query, Schedulable
 from runtime.hooks import JobEvent
-from runtime.invoker import Access, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
+from runtime.invoker import Access, CronInvoker, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
 from runtime.maintenance import Backup, Report, doctor
 from runtime.quota import Quota
 
 __all__ = [
-    "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppScheduler",
-    "Args", "AuthRequest", "Backup", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed",
-    "DatabaseError", "DatabaseLocked", "Delay", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function",
-    "FunctionError", "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidTime",
-    "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind", "LimitExceeded",
-    "LocalInvoker", "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable", "NotStarted",
-    "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Quota", "Reader",
-    "Report", "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable", "Scheduler", "SchemaError",
-    "SqlRefused", "State", "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TimedOut",
-    "TransactionLost", "UnknownFunction", "Writer", "WriterStuck", "WrongKind", "doctor",
+    "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppCrons",
+    "AppScheduler", "Args", "AuthRequest", "Backup", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed",
+    "Cron", "CronDiff", "CronInfo", "CronInvoker", "CronJob", "CronOptions", "CronRun", "Crons", "DatabaseError",
+    "DatabaseLocked", "Delay", "Dispatched", "Every", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function",
+    "FunctionError", "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidCron",
+    "InvalidTime", "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind",
+    "LimitExceeded", "LocalInvoker", "ManifestInfo", "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable",
+    "NotStarted", "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx",
+    "Quota", "Reader", "Report", "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable", "Schedule",
+    "Scheduler", "SchemaError", "SqlRefused", "Staged", "State", "StoreFull", "StoreUnavailable", "SystemClock",
+    "TimeLimitExceeded", "TimedOut", "TransactionLost", "UnknownCron", "UnknownFunction", "UnknownZone", "Writer",
+    "WriterStuck", "WrongKind", "doctor",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
 from actor_scheduler.store.sqlite.backup import Backup, backup_aside
 from actor_scheduler.times import Delay, delay_us
 from runtime.app_scheduler import AppScheduler
+from runtime.crons import Activation, AppCrons
 from runtime.engine import AuthRequest, Engine
 from runtime.functions import Function, Namespace
 from runtime.hooks import Hook, Hooks
@@ -70,6 +71,7 @@ class App(Generic[AuthT]):
     predecessor to let go of the file; `grace` how long running actions may go on when the app stops; both are
     timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once; `quota` what one user
     may call live.  `synchronous="NORMAL"` trades the last moments before a power cut for speed with few callers.
+    `cron_activation="manual"` lets the crons that the code defines wait for `app.crons.activate(version)`.
     `exit_when_stuck` ends the process (code 70) when a mutation has held the writer for over 30 seconds, so that a
     supervisor starts it again; without it the app refuses new work, says so in `unready_reason`, and waits.
     """
@@ -88,6 +90,7 @@ class App(Generic[AuthT]):
         max_running_actions: int = ACTIONS_MAX,
         quota: Quota[Any] | None = None,
         exit_when_stuck: bool = False,
+        cron_activation: Activation = "automatic",
         clock: Clock | None = None,
     ) -> None: ...
     @overload
@@ -105,6 +108,7 @@ class App(Generic[AuthT]):
         max_running_actions: int = ACTIONS_MAX,
         quota: Quota[AuthT] | None = None,
         exit_when_stuck: bool = False,
+        cron_activation: Activation = "automatic",
         clock: Clock | None = None,
     ) -> None: ...
     def __init__(
@@ -121,6 +125,7 @@ class App(Generic[AuthT]):
         max_running_actions: int = ACTIONS_MAX,
         quota: Quota[Any] | None = None,
         exit_when_stuck: bool = False,
+        cron_activation: Activation = "automatic",
         clock: Clock | None = None,
     ) -> None:
         check_settings(synchronous, max_running_actions, auth, quota)
@@ -148,6 +153,7 @@ class App(Generic[AuthT]):
         self._engine: Engine | None = None
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
+        self._crons = AppCrons(self._running, self._started, self._check_defining, cron_activation)
         self.include(*namespaces)
 
     # ------------------------------------------------------------ definitions
@@ -224,6 +230,11 @@ class App(Generic[AuthT]):
     def scheduler(self) -> AppScheduler:
         """The app's scheduler. It may be taken before the app starts, and be used once it has."""
         return self._scheduler
+
+    @property
+    def crons(self) -> AppCrons:
+        """The app's crons: defined before it starts; registered, changed, paused, run and looked at once it has."""
+        return self._crons
 
     @overload
     def call(self, fn: Function[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
@@ -303,7 +314,8 @@ class App(Generic[AuthT]):
     async def __aenter__(self) -> Self:
         """Start: take the file, apply the schema, recover, and dispatch what fell due meanwhile.
 
-        Raises DatabaseLocked, SchemaError, StoreUnavailable or NotRegistrable, each in one sentence.
+        Raises DatabaseLocked, SchemaError, StoreUnavailable, NotRegistrable or InvalidCron: what is wrong, and of crons
+        and functions all that is wrong.
         """
         await self._start()
         return self
@@ -322,7 +334,7 @@ class App(Generic[AuthT]):
         if self._engine is not None:
             msg = "the app is running already"
             raise AlreadyStarted(msg)
-        self._registry.check()
+        first = self._crons.first_unit(self._registry)
         routing = self._registry.routing(self._pools)
         engine = Engine(
             self._registry,
@@ -353,6 +365,7 @@ class App(Generic[AuthT]):
             stuck_seconds=self._stuck_seconds,
             on_stuck=self._on_stuck,
             prunes=self._prunes,
+            first=[first],
         )
         engine.attach(actor, store)
         self._engine = engine  # before the actor starts: a due job may use the app at once
@@ -361,6 +374,7 @@ class App(Generic[AuthT]):
         except BaseException:
             self._engine = None
             raise
+        self._crons.started(actor.first_answers[0])
 
     async def _stop(self, *, kill: bool = False) -> None:
         engine = self._engine

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ov
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from actor_scheduler.clock import sleep_until
+from actor_scheduler.crons.handle import Crons
 from actor_scheduler.errors import ContextClosed
 from actor_scheduler.ports import ActorPort, TxPort
 from actor_scheduler.scheduler import Scheduler
 from actor_scheduler.times import Delay, delay_us, to_datetime
 from runtime.conversion import many, one, value
 from runtime.invoke import Invocation, invoke, prepare_nested
-from runtime.invoker import Invoker, JobInvoker
+from runtime.invoker import CronInvoker, Invoker, JobInvoker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -160,6 +161,7 @@ class MutationCtx(QueryCtx[AuthT]):
         self._tx = tx
         self._writer: Writer | None = None
         self._scheduler: Scheduler | None = None
+        self._crons: Crons | None = None
 
     @property
     def db(self) -> Writer:
@@ -175,6 +177,13 @@ class MutationCtx(QueryCtx[AuthT]):
             called = self._invocation
             self._scheduler = Scheduler(TxPort(self._open(self._tx), called.job_id, called.chain), self._engine)
         return self._scheduler
+
+    @property
+    def crons(self) -> Crons:
+        """Crons, inside this transaction: what is changed of them commits or rolls back with it."""
+        if self._crons is None:
+            self._crons = Crons(TxPort(self._open(self._tx), self._invocation.job_id), self._engine.check)
+        return self._crons
 
     @overload
     def run_mutation(self, fn: Mutation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
@@ -197,6 +206,7 @@ class ActionCtx(Generic[AuthT]):
         self._invocation = invocation
         self._closed = False
         self._scheduler: Scheduler | None = None
+        self._crons: Crons | None = None
         self._own_key: str | None = None
 
     @property
@@ -219,7 +229,7 @@ class ActionCtx(Generic[AuthT]):
     def idempotency_key(self) -> str:
         """A key for calls outside: the job's `occurrence_id` when scheduled, else one for this call. Never None."""
         invoker = self._invocation.invoker
-        if isinstance(invoker, JobInvoker):
+        if isinstance(invoker, JobInvoker | CronInvoker):
             return invoker.occurrence_id
         if self._own_key is None:
             nonces = self._engine.nonces
@@ -235,6 +245,14 @@ class ActionCtx(Generic[AuthT]):
             port = ActorPort(self._running, parent_id=called.job_id, chain=called.chain, inside=True)
             self._scheduler = Scheduler(port, self._engine)
         return self._scheduler
+
+    @property
+    def crons(self) -> Crons:
+        """Crons; what is changed of them is durable when the call returns."""
+        if self._crons is None:
+            self._check_open()
+            self._crons = Crons(ActorPort(self._running, inside=True), self._engine.check)
+        return self._crons
 
     async def sleep(self, delay: Delay, /) -> None:
         """Wait for a timedelta or seconds on the app's clock: virtual in tests. Raises InvalidTime."""

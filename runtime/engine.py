@@ -33,7 +33,7 @@ from actor_scheduler.store.base import Earlier, Idempotent, Mutate
 from runtime.context import ActionCtx, MutationCtx, QueryCtx
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
-from runtime.invoker import Invoker, JobInvoker
+from runtime.invoker import CronInvoker, Invoker, JobInvoker
 from runtime.quota import Usage
 from runtime.waiting import within
 
@@ -316,8 +316,11 @@ class Engine:
         return kept, truncated
 
 
-def _invoker(job: DueJob) -> JobInvoker:
-    return JobInvoker(job.id, job.attempt, job.scheduled_at_us, job.dispatched_at_us, job.occurrence_id)
+def _invoker(job: DueJob) -> JobInvoker | CronInvoker:
+    told = (job.id, job.attempt, job.scheduled_at_us, job.dispatched_at_us, job.occurrence_id)
+    if job.cron is None:
+        return JobInvoker(*told)
+    return CronInvoker(*told, job.cron, "cron" if job.tick_us is not None else "admin", job.cron_run)
 
 
 def _data(error: FunctionError) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
+from actor_scheduler.crons.spec import RunNote
 from actor_scheduler.times import to_datetime
 
 if TYPE_CHECKING:
@@ -65,7 +66,49 @@ class JobInvoker:
         return to_datetime(self.dispatched_at_us)
 
 
-Invoker: TypeAlias = LocalInvoker | RpcInvoker | FunctionInvoker | JobInvoker
+@dataclass(slots=True)
+class CronInvoker:
+    """A cron, for one of its ticks; or, with the source "admin", somebody who ran it by hand.
+
+    `scheduled_at` is the tick, without the jitter, and stays the same over attempts; `occurrence_id` too.
+    """
+
+    job_id: str
+    attempt: int
+    scheduled_at_us: int
+    dispatched_at_us: int
+    occurrence_id: str
+    cron: str
+    source: Literal["cron", "admin"] = "cron"
+    note: bytes | None = None
+    type: Literal["system"] = "system"
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When it should have run: the tick, or what somebody asked for. Aware, UTC."""
+        return to_datetime(self.scheduled_at_us)
+
+    @property
+    def dispatched_at(self) -> datetime:
+        """When this attempt was dispatched. Aware, UTC."""
+        return to_datetime(self.dispatched_at_us)
+
+    @property
+    def catch_up_window(self) -> tuple[datetime, datetime] | None:
+        """The oldest and the newest tick of the replay this run belongs to; None unless missed ticks are replayed.
+
+        That is under `missed_tick_policy="all"` only.
+        """
+        window = RunNote.decode(self.note).window
+        return None if window is None else (to_datetime(window[0]), to_datetime(window[1]))
+
+    @property
+    def skipped_ticks(self) -> int:
+        """How many ticks were dropped since the run before, whatever the reason."""
+        return RunNote.decode(self.note).skipped
+
+
+Invoker: TypeAlias = LocalInvoker | RpcInvoker | FunctionInvoker | JobInvoker | CronInvoker
 
 
 def may_call(invoker: Invoker, access: Access) -> bool:
@@ -75,7 +118,7 @@ def may_call(invoker: Invoker, access: Access) -> bool:
             return access == "public"
         case LocalInvoker() | FunctionInvoker():
             return access in ("public", "internal")
-        case JobInvoker():
+        case JobInvoker() | CronInvoker():
             return True
         case _:
             assert_never(invoker)

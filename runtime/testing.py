@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from runtime.app import App
     from runtime.app_scheduler import AppScheduler
+    from runtime.crons import AppCrons
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -235,6 +236,11 @@ class Harness(Generic[AuthT]):
     def scheduler(self) -> AppScheduler:
         """The app's scheduler."""
         return self.app.scheduler
+
+    @property
+    def crons(self) -> AppCrons:
+        """The app's crons."""
+        return self.app.crons
 
     @overload
     def call(self, fn: Function[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...

@@ -38,6 +38,8 @@ LAYERS = {
             "codec",
             "crons.__init__",
             "crons.catchup",
+            "crons.definition",
+            "crons.duration",
             "crons.fields",
             "crons.firing",
             "crons.jitter",
@@ -77,7 +79,7 @@ LAYERS = {
         ("values", "rules", "ports"),
     ),
     "actor": Layer(("actor",), ("values", "ports", "parts")),
-    "handle": Layer(("job_list", "ports", "scheduler"), ("values", "rules", "ports", "actor")),
+    "handle": Layer(("crons.handle", "job_list", "ports", "scheduler"), ("values", "rules", "ports", "actor")),
     "package": Layer(("__init__", "store.__init__"), ("values", "ports", "handle")),
     "testing": Layer(("testing.",), ("values", "rules", "ports")),
 }
@@ -85,7 +87,8 @@ LAYERS = {
 # The runtime, from the bottom up: at run time a module imports only those before it.
 RUNTIME = (
     "invoker", "providers", "quota", "waiting", "conversion", "validation", "policy", "functions", "invoke",
-    "registry", "context", "hooks", "engine", "app_scheduler", "app", "maintenance", "testing", "__init__",
+    "registry", "context", "hooks", "engine", "app_scheduler", "cron_definitions", "crons", "app", "maintenance",
+    "testing", "__init__",
 )  # fmt: skip
 
 # What pure modules never need: the world outside.
@@ -94,7 +97,7 @@ WORLD = {
     "select", "signal", "io", "aiosqlite", "importlib",
 }  # fmt: skip
 PURE = (
-    "call", "codec", "crons/catchup", "crons/fields", "crons/firing", "crons/jitter", "crons/records", "crons/schedule",
+    "call", "codec", "crons/catchup", "crons/definition", "crons/duration", "crons/fields", "crons/firing", "crons/jitter", "crons/records", "crons/schedule",
     "crons/search", "crons/spec", "crons/wall", "errors", "gates", "index", "limits", "model", "options", "queues", "retention", "retry", "times",
 )  # fmt: skip
 
