@@ -50,6 +50,7 @@ _WRONG_CHARACTER: Final = re.compile(r"[^0-9A-Za-z*/,#?\- ]")
 _ELEMENT: Final = re.compile(r"(?P<low>\*|[0-9a-z]+)(?:-(?P<high>[0-9a-z]+))?(?:/(?P<step>[0-9]+))?")
 _NTH: Final = re.compile(r"(?P<day>[0-9a-z]+)#(?P<nth>[0-9]+)")
 _LAST_WEEKDAY: Final = re.compile(r"l[0-7]")
+_WEEKLY: Final = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28
 _SECONDS: Final = tuple(range(0, 86_400, 60))  # so that equal times of all schedules are the same objects
 
 
@@ -82,18 +83,16 @@ class Days(NamedTuple):
 
     def in_month(self, length: int, first_weekday: int) -> int:
         """Return the days of a month of this length that match, `months` aside: bit 0 is the first one."""
-        by_date = by_weekday = 0
-        for day in range(1, length + 1):
-            weekday = (first_weekday + day - 1) % 7
-            if day in self.month_days or (day == length and LAST in self.month_days):
-                by_date |= 1 << (day - 1)
-            if (
-                weekday in self.weekdays
-                or (weekday, (day + 6) // 7) in self.nth
-                or (day + 7 > length and (weekday, LAST) in self.nth)
-            ):
-                by_weekday |= 1 << (day - 1)
-        return by_date | by_weekday if self.either else by_date & by_weekday
+        by_date, by_weekday = 0, 0
+        for day in self.month_days:
+            by_date |= 1 << (length if day == LAST else day) - 1
+        for weekday in self.weekdays:
+            by_weekday |= _WEEKLY << (weekday - first_weekday) % 7
+        for weekday, number in self.nth:
+            first = (weekday - first_weekday) % 7
+            week = (length - 1 - first) // 7 if number == LAST else number - 1
+            by_weekday |= 1 << first + 7 * week
+        return (by_date | by_weekday if self.either else by_date & by_weekday) & (1 << length) - 1
 
     def ever(self) -> bool:
         """Return whether any day matches. Over the years, each month begins on each weekday in each of its lengths."""

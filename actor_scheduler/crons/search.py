@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from actor_scheduler.crons.wall import Line
 
 _DAY: Final = 86_400
-_NOWHERE: Final = (0, -1, 0)  # a stretch that holds no instant
+_NOWHERE: Final = (0, -1, 0, 0)  # a stretch without an instant
 
 
 def _is_leap(year: int) -> bool:
@@ -37,8 +37,11 @@ _LENGTHS: Final = tuple(
     for month in range(1, 13)
 )
 _FIRST_DAYS: Final = tuple(accumulate(_LENGTHS, initial=-365))  # day 0 is 1970-01-01; one more than there are months
-_FIRST_WEEKDAYS: Final = tuple((day + 4) % 7 for day in _FIRST_DAYS)  # 1970-01-01 was a Thursday; 0 is Sunday
 _MONTHS: Final = len(_LENGTHS)
+# Months of the same name, length and first weekday have the same matching days: there are 91 kinds.
+_KINDS_OF: Final = tuple((at % 12 + 1, _LENGTHS[at], (_FIRST_DAYS[at] + 4) % 7) for at in range(_MONTHS))  # 0: Sunday
+_KINDS: Final = tuple(sorted(set(_KINDS_OF)))
+_KIND: Final = tuple(_KINDS.index(kind) for kind in _KINDS_OF)
 
 
 @lru_cache(maxsize=1024)
@@ -50,34 +53,44 @@ def ticks_of(expr: str, zone: ZoneInfo) -> CronTicks:
 class CronTicks:
     """The instants at which one expression fires in one zone, 1970 to 2199. Never changes but for what it remembers."""
 
-    __slots__ = ("_days", "_hourly", "_kinds", "_line", "_stretch", "_times")
+    __slots__ = ("_here", "_hourly", "_line", "_matching", "_times")
 
     def __init__(self, fields: Fields, line: Line) -> None:
+        days = fields.days
         self._times = fields.times
-        self._days = fields.days
+        self._matching = tuple(days.in_month(*kind) if month in days.months else 0 for month, *kind in _KINDS)
         self._hourly = fields.hourly
         self._line = line
-        self._kinds: dict[tuple[int, int], int] = {}  # matching days by a month's length and first weekday: 28 at most
-        # Invariant: (low, high, midnight). The day that began at `midnight` matches, the clock does not change on it,
-        # and the next tick of any instant in [low, high] is of this day. One tuple, so that threads see all of it.
-        self._stretch = _NOWHERE
+        self._here = _NOWHERE
 
     def next_us(self, after_us: int) -> int | None:
         """Return the first tick strictly after; None when there is none up to the end of 2199."""
         second = after_us // SECOND_US + 1
-        low, high, midnight = self._stretch
-        if low <= second <= high:
-            times = self._times
-            return (midnight + times[bisect_left(times, second - midnight)]) * SECOND_US
-        second = max(second, 0)
-        tick = self._hourly_from(second) if self._hourly else self._fixed_from(second)
-        return None if tick is None or tick >= END else tick * SECOND_US
+        low, high, offset, segment = self._here
+        if not low <= second < high:
+            if second >= END:
+                return None
+            second = max(second, 0)
+            low, high, offset, segment = self._place(second)
+            if second < low:
+                return _us(self._hourly_from(second) if self._hourly else self._fixed_from(second))
+        wall = self._wall_from(second + offset)
+        if wall is None:
+            return None
+        if wall - offset < high:
+            return (wall - offset) * SECOND_US
+        return _us(self._hourly_of(wall, segment) if self._hourly else self._line.first_time(wall))
 
     def latest_us(self, at_us: int) -> int | None:
         """Return the last tick at or before; None when there is none since 1970."""
         second = min(at_us // SECOND_US, END - 1)
         if second < 0:
             return None
+        low, high, offset, _ = self._here
+        if low <= second < high:
+            wall = self._wall_upto(second + offset)
+            if wall is not None and wall - offset >= low:
+                return (wall - offset) * SECOND_US
         tick = self._hourly_upto(second) if self._hourly else self._fixed_upto(second)
         return None if tick is None else tick * SECOND_US
 
@@ -87,6 +100,21 @@ class CronTicks:
         if last < first:
             return 0
         return self._count_hourly(first, last) if self._hourly else self._count_fixed(first, last)
+
+    def _place(self, second: int) -> tuple[int, int, int, int]:
+        """Return the plain stretch of the segment an instant is in, and remember it: (low, high, offset, segment).
+
+        In a plain stretch the wall times that match are the ticks.  `low` is past `second` where that is not so: for
+        fixed times at a jump, and in a fold.
+        """
+        line = self._line
+        segment = line.segment(second)
+        offset, low = line.offsets[segment], line.starts[segment]
+        if not self._hourly:
+            low = max(low + 1, line.shown[segment] - offset)
+        # One tuple, so that threads that share these ticks see all of it or none.
+        here = self._here = (low, min(line.end(segment), END), offset, segment)
+        return here
 
     # ------------------------------------------------------------ fixed times: each wall time fires once
 
@@ -118,26 +146,37 @@ class CronTicks:
     # ------------------------------------------------------------ hourly: whenever the wall clock shows it
 
     def _hourly_from(self, second: int) -> int | None:
-        line = self._line
-        at = line.segment(second)
-        wall = self._wall_from(second + line.offsets[at])
-        while wall is not None:
+        at = self._line.segment(second)
+        wall = self._wall_from(second + self._line.offsets[at])
+        return None if wall is None else self._hourly_of(wall, at)
+
+    def _hourly_of(self, found: int, at: int) -> int | None:
+        """Return the first tick from a segment on, in which `found` is the first wall time that matches."""
+        line, wall = self._line, found
+        while True:
             tick = wall - line.offsets[at]
             if tick < line.end(at):
                 return tick
             at += 1
-            begins = line.starts[at] + line.offsets[at]
-            if wall < begins or line.offsets[at] < line.offsets[at - 1]:  # it fell into a gap, or comes in a fold
-                wall = self._wall_from(begins)
-        return None
+            begins, ended = line.starts[at] + line.offsets[at], line.starts[at] + line.offsets[at - 1]
+            if wall < begins or self._count_wall(begins, ended - 1):  # it is in a gap, or others come again in a fold
+                again = self._wall_from(begins)
+                if again is None:
+                    return None
+                wall = again
 
     def _hourly_upto(self, second: int) -> int | None:
         line = self._line
-        for at in range(line.segment(second), -1, -1):
-            wall = self._wall_upto(second + line.offsets[at])
-            if wall is not None and wall - line.offsets[at] >= line.starts[at]:
+        at = line.segment(second)
+        wall = self._wall_upto(second + line.offsets[at])
+        while wall is not None and at >= 0:
+            if wall - line.offsets[at] >= line.starts[at]:
                 return wall - line.offsets[at]
-            second = line.starts[at] - 1
+            begins = line.starts[at] + line.offsets[at]
+            at -= 1
+            ended = line.starts[at + 1] + line.offsets[at]
+            if wall >= ended or self._count_wall(begins, ended - 1):
+                wall = self._wall_upto(ended - 1)
         return None
 
     def _count_hourly(self, first: int, last: int) -> int:
@@ -156,10 +195,14 @@ class CronTicks:
         times = self._times
         if time > times[-1]:
             day, time = day + 1, 0
-        found = self._day_from(day)
-        if found is None:
-            return None
-        return found * _DAY + times[bisect_left(times, time) if found == day else 0]
+        month = bisect_right(_FIRST_DAYS, day) - 1
+        left = self._matching[_KIND[month]] >> day - _FIRST_DAYS[month]
+        if left & 1:
+            return day * _DAY + times[bisect_left(times, time)]
+        if left:
+            return (day + (left & -left).bit_length() - 1) * _DAY + times[0]
+        found = self._first_day(month + 1)
+        return None if found is None else found * _DAY + times[0]
 
     def _wall_upto(self, wall: int) -> int | None:
         """Return the last matching wall time at or before."""
@@ -185,24 +228,26 @@ class CronTicks:
     def _walls_before(self, wall: int) -> int:
         """Return how many times of a wall time's own day match before it."""
         day, time = divmod(wall, _DAY)
-        return bisect_left(self._times, time) if self._day_from(day) == day else 0
+        month = bisect_right(_FIRST_DAYS, day) - 1
+        matches = self._matching[_KIND[month]] >> day - _FIRST_DAYS[month] & 1
+        return bisect_left(self._times, time) if matches else 0
 
     # ------------------------------------------------------------ days that match
 
-    def _day_from(self, day: int) -> int | None:
-        at = bisect_right(_FIRST_DAYS, day) - 1
-        skipped = day - _FIRST_DAYS[at]
-        while at < _MONTHS:
-            if left := self._matching(at) >> skipped << skipped:
-                return _FIRST_DAYS[at] + (left & -left).bit_length() - 1
-            at, skipped = at + 1, 0
+    def _first_day(self, month: int) -> int | None:
+        """Return the first day that matches, from a month of the table on."""
+        matching = self._matching
+        for at in range(month, _MONTHS):
+            if days := matching[_KIND[at]]:
+                return _FIRST_DAYS[at] + (days & -days).bit_length() - 1
         return None
 
     def _day_upto(self, day: int) -> int | None:
+        """Return the last day that matches, at or before."""
         at = bisect_right(_FIRST_DAYS, day) - 1
         kept = (2 << day - _FIRST_DAYS[at]) - 1
         while at >= 0:
-            if left := self._matching(at) & kept:
+            if left := self._matching[_KIND[at]] & kept:
                 return _FIRST_DAYS[at] + left.bit_length() - 1
             at, kept = at - 1, -1
         return None
@@ -210,17 +255,12 @@ class CronTicks:
     def _days_between(self, first: int, end: int) -> int:
         """Return how many days match in [first, end)."""
         low, high = bisect_right(_FIRST_DAYS, first) - 1, bisect_right(_FIRST_DAYS, end) - 1
-        before = self._matching(low) & ((1 << first - _FIRST_DAYS[low]) - 1)
-        whole = sum(self._matching(at).bit_count() for at in range(low, high))
-        return whole - before.bit_count() + (self._matching(high) & ((1 << end - _FIRST_DAYS[high]) - 1)).bit_count()
+        whole = sum(self._matching[_KIND[at]].bit_count() for at in range(low, high))
+        return whole - self._days_before(low, first) + self._days_before(high, end)
 
-    def _matching(self, month: int) -> int:
-        """Return the matching days of a month of the table, bit 0 the first one."""
-        days = self._days
-        if month % 12 + 1 not in days.months:
-            return 0
-        kind = (_LENGTHS[month], _FIRST_WEEKDAYS[month])
-        found = self._kinds.get(kind)
-        if found is None:
-            found = self._kinds[kind] = days.in_month(*kind)
-        return found
+    def _days_before(self, month: int, day: int) -> int:
+        return (self._matching[_KIND[month]] & (1 << day - _FIRST_DAYS[month]) - 1).bit_count()
+
+
+def _us(second: int | None) -> int | None:
+    return None if second is None or second >= END else second * SECOND_US

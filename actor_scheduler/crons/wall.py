@@ -140,11 +140,7 @@ def zone_of(tz: object) -> ZoneInfo:
         if not 0 < len(tz) <= _ZONE_CHARS_MAX:
             raise ValueError(tz)
         return ZoneInfo(tz)
-    except (
-        LookupError,
-        OSError,
-        ValueError,
-    ) as error:  # no such file, a folder, a damaged file, a path, odd characters
+    except Exception as error:  # noqa: BLE001 - no file, a folder, odd characters; a damaged file raises what it likes
         msg = (
             f"no rules for the time zone {tz!r:.60}: use a name of the IANA database, such as 'Europe/Paris'"
             " (is the package tzdata installed?)"
