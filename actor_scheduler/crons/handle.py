@@ -103,7 +103,7 @@ class Crons:
         target: Target | None = None,
         **options: Unpack[CronOptions],
     ) -> Coroutine[Any, Any, None]:
-        """Change what is given, and leave the rest; its ticks are computed anew from now.
+        """Change what is given, and leave the rest; with a schedule, its ticks are computed anew from now.
 
         A path as `target` keeps the arguments, `fn.bind(…)` brings its own.  Raises UnknownCron; InvalidCron with every
         field that is wrong, also when the code defines the cron.
@@ -112,7 +112,7 @@ class Crons:
         revision = revise(name, schedule, target, options, faults)
         check_faults(faults.found)
         assert revision is not None
-        return self._change(ChangeCron(name, partial(revision.of, check=self._check)))
+        return self._change(ChangeCron(name, partial(revision.of, check=self._check), schedule is not None))
 
     def delete(self, name: str, /) -> Coroutine[Any, Any, bool]:
         """Forget a cron, and return whether there was one; a run of its own may do that.

@@ -36,10 +36,14 @@ class PutCron(NamedTuple):
 
 
 class ChangeCron(NamedTuple):
-    """Change a cron that was registered at run time; its ticks are computed anew from now. Answer: None."""
+    """Change a cron that was registered at run time. Answer: None.
+
+    `anew`: its ticks are computed from now, even when the schedule is the same.
+    """
 
     name: str
     change: Callable[[CronSpec], CronSpec]
+    anew: bool = False
 
 
 class DeleteCron(NamedTuple):

@@ -97,7 +97,7 @@ class CronWriter:
         except InvalidCron as error:
             self.trouble(row, str(error))
             return None
-        return self._settle_due(row, spec, now_us)
+        return self._settle_due(row._replace(fire_at_us=None), spec, now_us)  # the index has given its entry away
 
     def trouble(self, row: CronRow, why: str) -> None:
         """Take a cron out of the index that can't go on."""
@@ -106,7 +106,7 @@ class CronWriter:
         self._leave(row)
 
     def _settle_due(self, row: CronRow, spec: CronSpec, now_us: int, *, paused: bool = False) -> Fired:
-        """Bring what is due now to account, and set the next fire time; where the row is in the index, it moves."""
+        """Bring what is due now to account, and set the next fire time."""
         unfinished = self._unfinished(spec)
         plan, account = fall_due(spec, row.account, now_us, unfinished, paused=paused)
         self._skips.record(row, plan.drops, now_us)
@@ -168,9 +168,9 @@ class CronWriter:
         match unit:
             case PutCron(spec):
                 self._put(spec, own_seq)
-            case ChangeCron(name, change):
+            case ChangeCron(name, change, anew):
                 row = self._own(name)
-                self.change(row, change(row.decode()), own_seq, anew=True)
+                self.change(row, change(row.decode()), own_seq, anew=anew)
             case DeleteCron(name):
                 return self._delete(name, own_seq)
             case PauseCron(name, note):
