@@ -11,7 +11,7 @@ from actor_scheduler import codec
 from actor_scheduler.crons.definition import CronJob, CronOptions, Faults, NeedsNothing, Target, check_faults
 from actor_scheduler.crons.handle import Crons
 from actor_scheduler.crons.schedule import Every, Schedule
-from actor_scheduler.errors import ActorSchedulerError, InvalidArgs, InvalidCron, NotRegistrable
+from actor_scheduler.errors import ActorSchedulerError, AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable
 from actor_scheduler.limits import PAGE_MAX
 from actor_scheduler.ports import ActorPort
 from actor_scheduler.store.cron_units import DispatchCron, StageCrons
@@ -66,7 +66,7 @@ class AppCrons(Crons):
         port = ActorPort(running)
         super().__init__(port, check)
         self._app_port = port
-        self._check_defining = check_defining
+        self._check_app_defining = check_defining
         self._activation = activation
         self._definitions = Definitions()
         self._staged: Staged | None = None
@@ -187,7 +187,7 @@ class AppCrons(Crons):
 
     def define_crons(self, jobs: Iterable[CronJob], /) -> None:
         """Define many, all or none. Raises InvalidCron with what is wrong with any of them, AlreadyStarted."""
-        self._check_defining("app.crons.define_crons")
+        self._check_defining()
         self._definitions.add_all(jobs)
 
     def on(
@@ -198,7 +198,7 @@ class AppCrons(Crons):
         The schedule is an expression (of UTC), a Cron or an Every; the name is the function's path unless given.
         Raises InvalidCron, AlreadyStarted.
         """
-        self._check_defining("app.crons.on")
+        self._check_defining()
 
         def define(function: F) -> F:
             called = name if name is not None else getattr(function, "path", None)
@@ -221,8 +221,15 @@ class AppCrons(Crons):
         options: CronOptions,
         faults: Faults,
     ) -> None:
-        self._check_defining("a cron's definition")
+        self._check_defining()
         self._definitions.add(CronJob(name, schedule, target, args, **options), faults)  # type: ignore[arg-type]
+
+    def _check_defining(self) -> None:
+        try:
+            self._check_app_defining("a cron's definition")
+        except AlreadyStarted as error:
+            msg = f"{error}; at run time it is: await app.crons.register(…)"
+            raise AlreadyStarted(msg) from None
 
     # ------------------------------------------------------------ the manifest
 

@@ -31,6 +31,7 @@ class JobEvent:
     """One attempt of a job, as a hook sees it.
 
     `state` is None before the attempt, `pending` when another follows (at `retry_at`), else how the job ended.
+    `cron` is the name of the cron whose run it is.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class JobEvent:
     cause: Cause | None = None
     error: str | None = None
     retry_at: datetime | None = None
+    cron: str | None = None
 
 
 Hook: TypeAlias = "Callable[[JobEvent], object]"
@@ -177,4 +179,5 @@ def _event(job: DueJob, outcome: Outcome | None = None, ended_at_us: int = 0) ->
         cause=failure.cause if failure is not None else None,
         error=failure.error if failure is not None else None,
         retry_at=retry_at,
+        cron=job.cron,
     )
