@@ -123,15 +123,13 @@ def _refused(rule: CatchUp, newest_us: int, late_us: int, *, busy: bool, missed:
     most_us = newest_us if missed else newest_us - 1  # a newest tick that is merely late is spared
     if busy and rule.overlap == "skip":
         return "overlap", newest_us
-    match rule.missed:
-        case "latest":
-            return "policy", newest_us - 1
-        case "skip":
-            return "policy", most_us
-        case "all" if rule.max_age_us is None:
-            return "age", None
-        case "all":
-            return "age", min(newest_us + late_us - rule.max_age_us - 1, most_us)
+    if rule.missed == "latest":
+        return "policy", newest_us - 1
+    if rule.missed == "skip":
+        return "policy", most_us
+    if rule.max_age_us is None:
+        return "age", None
+    return "age", min(newest_us + late_us - rule.max_age_us - 1, most_us)
 
 
 def _room(rule: CatchUp, unfinished: int) -> int:
