@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from actor_scheduler import codec
-from actor_scheduler.crons.catchup import CatchUp
+from actor_scheduler.crons.catchup import CatchUp, MissedTicks, Overlap
 from actor_scheduler.crons.schedule import Schedule, schedule_from_plain
 from actor_scheduler.errors import InvalidArgs, InvalidCron
-from actor_scheduler.limits import ARGS_BYTES_MAX
+from actor_scheduler.limits import CATCH_UP_TICKS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 CronClock: TypeAlias = Literal["internal", "external"]
 Origin: TypeAlias = Literal["manifest", "runtime"]
 
-_FORMAT: Final = 1
-_BYTES_MAX: Final = ARGS_BYTES_MAX + 65_536  # arguments as large as a job's, and what else is said
+_FORMAT: Final = b"\x01"
+_SHARED_MAX: Final = 4_096  # definitions kept ready, ~2 KiB each
 
 
 class CronSpec(NamedTuple):
@@ -40,28 +41,26 @@ class CronSpec(NamedTuple):
     def encode(self) -> bytes:
         """Return the definition as bytes; equal definitions give equal bytes."""
         rule = self.rule
-        return codec.encode({
-            "v": _FORMAT, "schedule": self.schedule.to_plain(), "path": self.path, "kind": self.kind,
-            "args": self.args, "missed": rule.missed, "max_ticks": rule.max_ticks, "max_age_us": rule.max_age_us,
-            "overlap": rule.overlap, "jitter_us": self.jitter_us, "clock": self.clock, "enabled": self.enabled,
+        shared = codec.encode({
+            "schedule": self.schedule.to_plain(), "path": self.path, "kind": self.kind, "missed": rule.missed,
+            "max_ticks": rule.max_ticks, "max_age_us": rule.max_age_us, "overlap": rule.overlap,
+            "jitter_us": self.jitter_us, "clock": self.clock, "enabled": self.enabled,
             "description": self.description,
-        }, bytes_max=_BYTES_MAX)  # fmt: skip
+        })  # fmt: skip
+        return _FORMAT + len(shared).to_bytes(4, "big") + shared + self.args
 
     @classmethod
     def decode(cls, name: str, data: bytes) -> CronSpec:
         """Return a definition that was kept. Raises InvalidCron for one that no release wrote, or an unknown zone."""
+        if data[:1] != _FORMAT:
+            msg = f"cron {name!r} is kept in format {data[:1].hex() or 'none'}: written by a newer release, or damaged"
+            raise InvalidCron(msg)
+        end = 5 + int.from_bytes(data[1:5], "big")
         try:
-            plain: Any = codec.decode(data)
-            if plain["v"] != _FORMAT:
-                msg = f"cron {name!r} was written by another release (format {plain['v']!r:.20})"
-                raise InvalidCron(msg)
-            rule = CatchUp(plain["missed"], plain["max_ticks"], plain["max_age_us"], plain["overlap"])
-            return cls(
-                name, schedule_from_plain(plain["schedule"]), plain["path"], plain["kind"], plain["args"], rule,
-                plain["jitter_us"], plain["clock"], plain["enabled"], plain["description"],
-            )  # fmt: skip
-        except InvalidCron:
-            raise
+            return _shared(data[5:end])._replace(name=name, args=data[end:])
+        except InvalidCron as error:
+            msg = f"cron {name!r}: {error}"
+            raise type(error)(msg) from error
         except (KeyError, TypeError, InvalidArgs) as error:
             msg = f"cron {name!r}: what is stored of it is damaged"
             raise InvalidCron(msg) from error
@@ -70,6 +69,40 @@ class CronSpec(NamedTuple):
         """Whether both have the same ticks, by the same clock: what is accounted for of one is so of the other."""
         mine = (self.schedule, self.clock, self.enabled)
         return mine == (other.schedule, other.clock, other.enabled)
+
+
+@lru_cache(_SHARED_MAX)
+def _shared(data: bytes) -> CronSpec:
+    """Return a definition without its name and arguments: the crons of many users are one in all the rest."""
+    plain: Any = codec.decode(data)
+    rule = CatchUp(plain["missed"], plain["max_ticks"], plain["max_age_us"], plain["overlap"])
+    spec = CronSpec(
+        "", schedule_from_plain(plain["schedule"]), plain["path"], plain["kind"], b"", rule, plain["jitter_us"],
+        plain["clock"], plain["enabled"], plain["description"],
+    )  # fmt: skip
+    if not _is_whole(spec):
+        msg = "what is stored of it is damaged"
+        raise InvalidCron(msg)
+    return spec
+
+
+def _is_whole(spec: CronSpec) -> bool:
+    """Whether every field is of a kind and in a range that a checked definition can have."""
+    missed, max_ticks, max_age_us, overlap = spec.rule
+    return (
+        missed in get_args(MissedTicks)
+        and overlap in get_args(Overlap)
+        and type(max_ticks) is int
+        and 1 <= max_ticks <= CATCH_UP_TICKS_MAX
+        and (max_age_us is None or (type(max_age_us) is int and max_age_us > 0))
+        and type(spec.jitter_us) is int
+        and spec.jitter_us >= 0
+        and spec.kind in ("mutation", "action")
+        and spec.clock in get_args(CronClock)
+        and type(spec.enabled) is bool
+        and isinstance(spec.path, str)
+        and isinstance(spec.description, str)
+    )
 
 
 def digest(specs: Iterable[CronSpec]) -> str:

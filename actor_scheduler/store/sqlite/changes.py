@@ -34,6 +34,8 @@ class Changes:
         self.effects = Effects()
         self.canceled: set[int] = set()  # of `effects.gone`, for a quick look
         self.lanes: set[str] = set()  # whose head may be another one now; too many do no harm
+        # Crons that may have another fire time now, and their entries in the index before; too many do no harm.
+        self.crons: dict[int, Entry | None] = {}
         # Running actions that were asked to be canceled, durably. They stay in here when their jobs have ended: one
         # that does not listen may go on, and schedule, long after that.
         self._canceling: dict[int, None] = dict.fromkeys(canceling)
@@ -43,6 +45,7 @@ class Changes:
         self.effects = Effects()
         self.canceled.clear()
         self.lanes.clear()
+        self.crons.clear()
 
     def committed(self) -> Effects:
         """Return what the transaction changed, now that it is durable."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from actor_scheduler import codec
@@ -56,7 +55,6 @@ _MANIFESTS: Final = ours(
 _DEFINITIONS: Final = ours("SELECT definitions FROM main._scheduler_manifests WHERE version = ?")
 
 _LAST: Final = "\x7f"  # sorts after every character of a name
-_DECODED_MAX: Final = 4_096  # definitions kept ready, ~2 KiB each
 _DEFINITIONS_BYTES_MAX: Final = 64 << 20
 
 
@@ -90,10 +88,7 @@ class CronRow(NamedTuple):
 
     def decode(self) -> CronSpec:
         """Return the definition. Raises InvalidCron."""
-        return _decode(self.name, self.spec)
-
-
-_decode: Final = lru_cache(_DECODED_MAX)(CronSpec.decode)
+        return CronSpec.decode(self.name, self.spec)
 
 
 def get(raw: sqlite3.Connection, name: str) -> CronRow | None:

@@ -57,6 +57,10 @@ _CHANGE: Final = ours(
 _PAUSE: Final = ours("UPDATE main._scheduler_crons SET paused_at_us = ?, note = ? WHERE id = ?")
 _TROUBLE: Final = ours("UPDATE main._scheduler_crons SET trouble = ?, tick_us = NULL, fire_at_us = NULL WHERE id = ?")
 _DELETE: Final = ours("DELETE FROM main._scheduler_crons WHERE id = ?")
+_ENTRIES: Final = ours(
+    "SELECT fire_at_us, id FROM main._scheduler_crons WHERE id IN (SELECT value FROM json_each(?))"
+    " AND fire_at_us IS NOT NULL"
+)
 _UNFINISHED: Final = ours(
     "SELECT count(*) FROM (SELECT 1 FROM main._scheduler_jobs WHERE lane = ? AND lane IS NOT NULL"
     " AND state IN ('pending', 'in_progress') LIMIT ?)"
@@ -97,13 +101,14 @@ class CronWriter:
         except InvalidCron as error:
             self.trouble(row, str(error))
             return None
-        return self._settle_due(row._replace(fire_at_us=None), spec, now_us)  # the index has given its entry away
+        self._jobs.changes.crons[row.id] = None  # the index has given its entry away
+        return self._settle_due(row, spec, now_us)
 
     def trouble(self, row: CronRow, why: str) -> None:
         """Take a cron out of the index that can't go on."""
         log.error("cron %r does not fire any more: %s", row.name, why)
         self._raw.execute(_TROUBLE, (why, row.id))
-        self._leave(row)
+        self._touch(row)
 
     def _settle_due(self, row: CronRow, spec: CronSpec, now_us: int, *, paused: bool = False) -> Fired:
         """Bring what is due now to account, and set the next fire time."""
@@ -148,14 +153,30 @@ class CronWriter:
         tick_us, fire_at_us = coming if coming is not None else (None, None)
         values = (account.anchor_us, account.watermark_us, account.skipped, tick_us, fire_at_us, row.id)
         self._raw.execute(_MOVE, values)
-        if fire_at_us != row.fire_at_us:
-            self._leave(row)
-            if fire_at_us is not None:
-                self._jobs.changes.waits(CRONS, Entry(fire_at_us, row.id))
+        self._touch(row)
 
-    def _leave(self, row: CronRow) -> None:
-        if row.fire_at_us is not None:
-            self._jobs.changes.leaves(CRONS, Entry(row.fire_at_us, row.id))
+    def _touch(self, row: CronRow) -> None:
+        """Note, before a cron's fire time changes, where it stood in the index when the transaction began."""
+        entry = Entry(row.fire_at_us, row.id) if row.fire_at_us is not None else None
+        self._jobs.changes.crons.setdefault(row.id, entry)
+
+    def settle(self) -> None:
+        """Tell the index where the crons that were touched stand now; before the commit.
+
+        Not while they are written: one that is paused and resumed in one transaction has left and come back, and who
+        reads what left and what came can't tell in which order.
+        """
+        touched = self._jobs.changes.crons
+        if not touched:
+            return
+        stands = {entry[1]: Entry(*entry) for entry in self._raw.execute(_ENTRIES, (str(list(touched)),))}
+        for number, before in touched.items():
+            after = stands.get(number)
+            if before != after:
+                if before is not None:
+                    self._jobs.changes.leaves(CRONS, before)
+                if after is not None:
+                    self._jobs.changes.waits(CRONS, after)
 
     # ------------------------------------------------------------ at run time
 
@@ -217,8 +238,7 @@ class CronWriter:
             (number, spec.name, origin, spec.encode(), spec.path, _zone(spec), account.anchor_us,
              account.watermark_us, tick_us, fire_at_us, now_us, now_us),
         )  # fmt: skip
-        if fire_at_us is not None:
-            self._jobs.changes.waits(CRONS, Entry(fire_at_us, number))
+        self._jobs.changes.crons.setdefault(number, None)
         reach("cron.stored")
 
     def change(self, row: CronRow, spec: CronSpec, own_seq: int | None = None, *, anew: bool = False) -> None:
@@ -279,7 +299,7 @@ class CronWriter:
             log.warning("cron %r could not be read when it was removed: %s", row.name, row.trouble)
         self._forget_waiting(row, own_seq)
         self._raw.execute(_DELETE, (row.id,))
-        self._leave(row)
+        self._touch(row)
         reach("cron.deleted")
 
     def _pause(self, row: CronRow, note: str) -> None:
@@ -293,7 +313,7 @@ class CronWriter:
     def _rest(self, row: CronRow) -> None:
         values = (row.anchor_us, row.watermark_us, row.skipped, None, None, row.id)
         self._raw.execute(_MOVE, values)
-        self._leave(row)
+        self._touch(row)
         reach("cron.stored")
 
     def _resume(self, row: CronRow) -> None:

@@ -91,8 +91,9 @@ class JobWriter:
         self._reserving = self._reserved
 
     def finish(self) -> None:
-        """Do what is left to do before the commit: the lanes that were touched get their heads."""
+        """Do what is left to do before the commit: lanes that were touched get their heads, crons their entries."""
         self.lanes.settle(self.changes)
+        self.crons.settle()
 
     def committed(self) -> Effects:
         """Return what the transaction changed, now that it is durable."""

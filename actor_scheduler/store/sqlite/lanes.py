@@ -35,7 +35,9 @@ _QUEUED: Final = ours(
 )
 _MOVE: Final = ours("UPDATE main._scheduler_jobs SET queue = ? WHERE seq = ?")
 _LANES_OF: Final = ours(
-    "SELECT DISTINCT lane FROM main._scheduler_jobs WHERE seq IN (SELECT value FROM json_each(?)) AND lane IS NOT NULL"
+    "SELECT DISTINCT lane FROM main._scheduler_jobs AS ended WHERE seq IN (SELECT value FROM json_each(?))"
+    " AND lane IS NOT NULL AND EXISTS (SELECT 1 FROM main._scheduler_jobs AS more WHERE more.lane = ended.lane"
+    " AND more.lane IS NOT NULL AND more.state IN ('pending', 'in_progress'))"
 )
 _ANY: Final = ours(
     "SELECT 1 FROM main._scheduler_jobs WHERE lane IS NOT NULL AND state IN ('pending', 'in_progress') LIMIT 1"
