@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, final
 
@@ -21,6 +20,7 @@ EVERY_US_MIN: Final = SECOND_US
 EVERY_US_MAX: Final = 365 * 86_400 * SECOND_US
 
 _UNITS: Final = {"hours": 3600 * SECOND_US, "minutes": 60 * SECOND_US, "seconds": SECOND_US}
+_ROUNDING_US: Final = 0.01  # a year in seconds, as a float, is exact to 0.004 microseconds
 _US: Final = timedelta(microseconds=1)
 
 
@@ -129,11 +129,11 @@ class Every(_Value):
                 msg = f"an interval is a timedelta, or seconds=, minutes=, hours=, not {type(every).__name__}"
                 raise InvalidCron(msg)
             every_us = every // _US
+            if not EVERY_US_MIN <= every_us <= EVERY_US_MAX:
+                raise InvalidCron(f"an interval is from 1 second to 365 days, not {every}")
         else:
             ((unit, number),) = units.items()
             every_us = _whole_us(unit, number)
-        if not EVERY_US_MIN <= every_us <= EVERY_US_MAX:
-            raise InvalidCron(f"an interval is from 1 second to 365 days, not {_shown(every, units)}")
         object.__setattr__(self, "every_us", every_us)
 
     def __repr__(self) -> str:
@@ -207,17 +207,12 @@ def schedule_from_plain(plain: object) -> Schedule:
 
 def _whole_us(unit: str, number: object) -> int:
     """Return a number of units in microseconds; a float may be off by its own rounding."""
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number:  # noqa: PLR0124 - NaN
         raise InvalidCron(f"{unit} takes a number, not {number!r:.40}")
     span_us = number * _UNITS[unit]
-    if not abs(span_us) <= 2 * EVERY_US_MAX:
-        return EVERY_US_MAX + 1
-    if abs(span_us - round(span_us)) > 0.01:
+    if not EVERY_US_MIN <= span_us <= EVERY_US_MAX:
+        shown = f", not {unit}={number}" if -EVERY_US_MAX < number < EVERY_US_MAX else ""  # a huge int has no repr
+        raise InvalidCron(f"an interval is from 1 second to 365 days{shown}")
+    if abs(span_us - round(span_us)) > _ROUNDING_US:
         raise InvalidCron(f"an interval is whole microseconds, not {unit}={number!r}")
     return round(span_us)
-
-
-def _shown(every: object, units: dict[str, Any]) -> str:
-    return (
-        f"{every!r:.60}" if every is not None else ", ".join(f"{unit}={number!r:.40}" for unit, number in units.items())
-    )

@@ -140,7 +140,7 @@ def zone_of(tz: object) -> ZoneInfo:
         if not 0 < len(tz) <= _ZONE_CHARS_MAX:
             raise ValueError(tz)
         return ZoneInfo(tz)
-    except Exception as error:  # noqa: BLE001 - no file, a folder, odd characters; a damaged file raises what it likes
+    except Exception as error:  # no file, a folder, odd characters; and a damaged file raises what it likes
         msg = (
             f"no rules for the time zone {tz!r:.60}: use a name of the IANA database, such as 'Europe/Paris'"
             " (is the package tzdata installed?)"
