@@ -184,11 +184,12 @@ def _check_target(name: str, path: str, args: Args, function: object, check: Che
 def examine(job: CronJob, faults: Faults) -> Definition | None:
     """Return a job's definition, or None when `faults` has anything, from before or from here.
 
-    Its schedule may be None where `faults` says already why there is none.
+    Its schedule is not looked at where `faults` says already why there is none.
     """
+    has_schedule = not faults.found
     with faults.of("name"):
         check_name(job.name)
-    if job.schedule is not None or not faults.found:
+    if has_schedule:
         with faults.of("schedule"):
             check_schedule(job.schedule)
     call = None
