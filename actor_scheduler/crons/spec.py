@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CronClock: TypeAlias = Literal["internal", "external"]
 Origin: TypeAlias = Literal["manifest", "runtime"]
 
+_LAST_US: Final = 253_402_300_799_999_999  # of the year 9999
 _FORMAT: Final = b"\x01"
 _SHARED_MAX: Final = 4_096  # definitions kept ready, ~2 KiB each
 
@@ -131,7 +132,14 @@ class RunNote(NamedTuple):
         if data is None:
             return cls()
         try:
-            skipped, *window = codec.decode(data)
+            skipped, *window = map(_moment, codec.decode(data))
             return cls(skipped, (window[0], window[1]) if window else None)
-        except (InvalidArgs, TypeError, ValueError, IndexError):
+        except (InvalidArgs, TypeError, IndexError):
             return cls()
+
+
+def _moment(number: object) -> int:
+    if type(number) is not int or not 0 <= number <= _LAST_US:
+        msg = "no moment of any calendar"
+        raise InvalidArgs(msg)
+    return number
