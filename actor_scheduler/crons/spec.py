@@ -134,7 +134,7 @@ class RunNote(NamedTuple):
         try:
             skipped, *window = map(_moment, codec.decode(data))
             return cls(skipped, (window[0], window[1]) if window else None)
-        except (InvalidArgs, TypeError, IndexError):
+        except (TypeError, ValueError, IndexError):  # InvalidArgs is a ValueError
             return cls()
 
 
