@@ -51,6 +51,7 @@ from actor_scheduler.store.base import (
     TurnResult,
     Unit,
 )
+from actor_scheduler.store.cron_units import StageCrons
 from actor_scheduler.turn_watch import TurnWatch
 from actor_scheduler.watchers import Watchers
 
@@ -117,7 +118,7 @@ class Actor:
         """
         self._loop = asyncio.get_running_loop()
         found = await self._store.open()
-        await self._begin_with(self._first)
+        await self._begin_with(self._first, self._clock_wait.instead_us(found.last_us))
         self.dispatch.begin(found)
         self.settings.begin(found, self.dispatch.gates)
         now_us = self._clock.now_us()
@@ -128,10 +129,12 @@ class Actor:
         self._clock_wait.begin(found.last_us, self._begin_dispatching)
         self._begin()
 
-    async def _begin_with(self, units: Sequence[Unit]) -> None:
+    async def _begin_with(self, units: Sequence[Unit], now_us: int | None) -> None:
         """Have the store take what must stand before anything is dispatched; close it again when it can't."""
         try:
             for unit in units:
+                if isinstance(unit, StageCrons):
+                    unit = unit._replace(now_us=now_us)  # noqa: PLW2901 - the same unit, at the right time
                 (reply,) = (await self._store.apply([unit], [])).replies
                 if not isinstance(reply, Done):
                     raise reply.error

@@ -48,6 +48,10 @@ class ClockWait:
 
         self._timer = clock.call_at(clock.now_us() + SECOND_US, look)
 
+    def instead_us(self, last_us: int | None) -> int | None:
+        """Return the time to go by for what can't wait until the clock is right; None where it can be right."""
+        return None if is_plausible(self._clock.now_us(), last_us) else last_us
+
     def stop(self) -> None:
         """Look no more."""
         if self._timer is not None:

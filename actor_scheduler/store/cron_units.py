@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 class StageCrons(NamedTuple):
     """Keep the definitions of this process as a manifest, and let it hold when `activate`. Answer: a Staged.
 
-    The same manifest again changes nothing.
+    The same manifest again changes nothing.  `now_us` is the time to go by where the clock can't be right.
     """
 
     specs: Sequence[CronSpec]
     activate: bool
+    now_us: int | None = None
 
 
 class ActivateCrons(NamedTuple):

@@ -48,6 +48,8 @@ class Manifests:
 
     def _stage(self, unit: StageCrons) -> Staged:
         """Keep the definitions under a version; the manifest that holds already is not touched."""
+        if unit.now_us is not None:
+            self._jobs.now_us = unit.now_us
         hashed = digest(unit.specs)
         active: Any = self._raw.execute(_ACTIVE).fetchone()
         if active is None and not unit.specs:
