@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from typing_extensions import Unpack
 
-from actor_scheduler import codec
-from actor_scheduler.crons.definition import CronJob, CronOptions, Faults, NeedsNothing, Target, check_faults
+from actor_scheduler.crons.definition import (
+    CronJob,
+    CronOptions,
+    Faults,
+    NeedsNothing,
+    Target,
+    check_faults,
+    check_stored,
+)
 from actor_scheduler.crons.handle import Crons
 from actor_scheduler.crons.schedule import Every, Schedule
-from actor_scheduler.errors import ActorSchedulerError, AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable
+from actor_scheduler.errors import AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable
 from actor_scheduler.limits import PAGE_MAX
 from actor_scheduler.ports import ActorPort
 from actor_scheduler.store.cron_units import DispatchCron, StageCrons
@@ -288,15 +295,10 @@ class AppCrons(Crons):
             raise InvalidArgs(msg)
         found: list[str] = []
         for spec in await self._app_port.manifest_specs(version):
-            faults = Faults(spec.name)
             try:
-                args: Any = codec.decode(spec.args)
-                _, kind, _ = self._check(spec.path, args, None)
-                if kind != spec.kind:
-                    faults.add("target", f"{spec.path} was a {spec.kind} and is a {kind} now")
-            except ActorSchedulerError as error:
-                faults.add("target", str(error))
-            found.extend(faults.found)
+                check_stored(spec, self._check)
+            except InvalidArgs as error:
+                found.append(str(error))
         check_faults(found)
         diff = await self._app_port.activate_crons(version)
         log.info("crons: manifest %d is active: %s", version, _told(diff) or "nothing changed")

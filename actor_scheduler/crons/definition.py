@@ -27,6 +27,7 @@ NAME_CHARS_MAX: Final = 128
 DESCRIPTION_CHARS_MAX: Final = 1_000
 JITTER_US_MAX: Final = 86_400 * SECOND_US  # a day: one that is spread over more is another schedule
 
+_A: Final = {"query": "a query", "mutation": "a mutation", "action": "an action"}
 _RULE: Final = frozenset({"missed", "max_ticks", "max_age_us", "overlap"})  # what a spec keeps in its `rule`
 
 
@@ -176,6 +177,16 @@ def _check_target(name: str, path: str, args: Args, function: object, check: Che
     except Exception as error:  # whatever a validator of the app raises
         faults.add("args", said(error))
         raise InvalidCron(*faults.found) from error
+
+
+def check_stored(spec: CronSpec, check: Check) -> None:
+    """Raise InvalidCron unless the target of a stored definition is here, of its kind, and takes its arguments."""
+    args: Any = codec.decode(spec.args)
+    _, kind, _ = _check_target(spec.name, spec.path, args, None, check)
+    if kind != spec.kind:
+        faults = Faults(spec.name)
+        faults.add("target", f"{spec.path} was {_A[spec.kind]} and is {_A[kind]} now")
+        check_faults(faults.found)
 
 
 # ------------------------------------------------------------------ the check of everything that is said
