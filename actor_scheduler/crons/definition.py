@@ -14,7 +14,7 @@ from actor_scheduler.crons.catchup import MissedTicks, Overlap
 from actor_scheduler.crons.duration import duration_us
 from actor_scheduler.crons.schedule import Cron, Every, Schedule
 from actor_scheduler.crons.spec import CronClock, CronSpec
-from actor_scheduler.errors import InvalidArgs, InvalidCron, UnknownFunction, WrongKind, said, storable
+from actor_scheduler.errors import InvalidArgs, InvalidCron, NotStarted, UnknownFunction, WrongKind, said, storable
 from actor_scheduler.limits import CATCH_UP_TICKS_MAX, SECOND_US
 from actor_scheduler.model import Args, Kind
 from actor_scheduler.times import Delay, delay_us
@@ -171,6 +171,8 @@ def _check_target(name: str, path: str, args: Args, function: object, check: Che
     faults = Faults(name)
     try:
         return check(path, args, function)
+    except NotStarted:
+        raise
     except (UnknownFunction, WrongKind) as error:
         faults.add("target", str(error))
         raise InvalidCron(*faults.found) from error
