@@ -69,7 +69,7 @@ _FIELDS: Final = (
     _Field("month", 1, 12, _MONTHS, 12),
     _Field("day of week", 0, 7, _DAYS, 7),
 )
-_HOUR, _MONTH_DAY, _WEEKDAY = _FIELDS[1], _FIELDS[2], _FIELDS[4]
+_MONTH_DAY, _WEEKDAY = _FIELDS[2], _FIELDS[4]
 
 
 class Days(NamedTuple):
@@ -94,13 +94,6 @@ class Days(NamedTuple):
             by_weekday |= 1 << first + 7 * week
         return (by_date | by_weekday if self.either else by_date & by_weekday) & (1 << length) - 1
 
-    def ever(self) -> bool:
-        """Return whether any day matches. Over the years, each month begins on each weekday in each of its lengths."""
-        lengths = {
-            length for month in self.months for length in (monthrange(2023, month)[1], monthrange(2024, month)[1])
-        }
-        return any(self.in_month(length, weekday) for length, weekday in product(lengths, range(7)))
-
 
 class Fields(NamedTuple):
     """What an expression says, in plain values. Equal for expressions that differ in spelling only."""
@@ -110,33 +103,69 @@ class Fields(NamedTuple):
     hourly: bool
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def fields_of(expr: str) -> Fields:
     """Return what an expression says. Raises InvalidCron, naming the field and the reason."""
     written = _five(expr)
-    for field, text in zip(_FIELDS, written, strict=True):
-        _check_field(expr, field, text)
-    try:
-        expanded, nth = croniter.expand(" ".join(written))
-    except CroniterError as error:  # whatever a later release refuses
-        raise InvalidCron(f"cron {expr!r}: {error}") from error
-    minutes, hours, _, months, weekdays = (
-        frozenset(range(field.low, field.low + field.size)) if "*" in values else frozenset(values)
-        for field, values in zip(_FIELDS, expanded, strict=True)
-    )
-    month_days = frozenset(range(1, 32)) if "*" in expanded[2] else frozenset(expanded[2])
+    values = []
+    for at, text in enumerate(written):
+        try:
+            values.append(_values(at, text))
+        except ValueError as error:
+            raise InvalidCron(f"cron {expr!r}, {_FIELDS[at].name}: {error}") from error
+    minutes, hours, month_days, months, weekdays = values
     days = Days(
-        months,
-        frozenset(LAST if day == "l" else day for day in month_days),
-        weekdays - nth.keys(),
-        frozenset((day, LAST if number == "l" else number) for day, numbers in nth.items() for number in numbers),
+        months.plain, month_days.plain, weekdays.plain, weekdays.nth,
         either=not any(text[0] in "*?" for text in (written[2], written[4])),
-    )
-    if not days.ever():
+    )  # fmt: skip
+    if not _ever(days):
         raise InvalidCron(f"cron {expr!r} never matches: no such day exists")
-    times = tuple(_SECONDS[hour * 60 + minute] for hour in sorted(hours) for minute in sorted(minutes))
-    hourly = len(hours) == _HOUR.size or any(_spans(_HOUR, element) for element in written[1].split(","))
-    return Fields(times, days, hourly)
+    return Fields(_times(minutes.plain, hours.plain), days, _hourly(written[1], hours.plain))
+
+
+class _Values(NamedTuple):
+    """What one field says."""
+
+    plain: frozenset[int]
+    nth: frozenset[tuple[int, int]]
+
+
+@lru_cache(maxsize=4096)  # many expressions are made of few fields, and croniter takes 0.1 ms for each
+def _values(at: int, text: str) -> _Values:
+    """Return what one field says. Raises ValueError with the reason."""
+    field, elements = _FIELDS[at], text.split(",")
+    _check(field, elements)
+    try:
+        # Beside a star, croniter takes 31 different entries for all days of the month, though L is one of them.
+        expanded, numbers = croniter.expand(" ".join(text if at == other else "1" for other in range(len(_FIELDS))))
+    except CroniterError as error:  # whatever a later release refuses
+        raise ValueError(str(error)) from error
+    given = range(field.low, field.low + field.size) if "*" in expanded[at] else expanded[at]
+    plain = frozenset(LAST if value == "l" else value for value in given if value not in numbers)
+    nth = frozenset((day, LAST if number == "l" else number) for day in numbers for number in numbers[day])
+    return _Values(plain, nth)
+
+
+@lru_cache(maxsize=4096)
+def _times(minutes: frozenset[int], hours: frozenset[int]) -> tuple[int, ...]:
+    return tuple(_SECONDS[hour * 60 + minute] for hour in sorted(hours) for minute in sorted(minutes))
+
+
+def _hourly(text: str, hours: frozenset[int]) -> bool:
+    """Return whether an element of the hour field goes over all hours, with a step or without, or all are listed."""
+    for element in text.split(","):
+        bounds, _, step = element.partition("/")
+        low, _, high = bounds.partition("-")
+        if low == "*" or (int(low) == 0 and (int(high) == 23 if high else step != "")):
+            return True
+    return len(hours) == 24
+
+
+@lru_cache(maxsize=1024)
+def _ever(days: Days) -> bool:
+    """Return whether any day matches. Over the years, each month begins on each weekday in each of its lengths."""
+    lengths = {length for month in days.months for length in (monthrange(2023, month)[1], monthrange(2024, month)[1])}
+    return any(days.in_month(length, weekday) for length, weekday in product(lengths, range(7)))
 
 
 def tidied(expr: object) -> str:
@@ -168,16 +197,16 @@ def _five(expr: str) -> list[str]:
     return written
 
 
-def _check_field(expr: str, field: _Field, text: str) -> None:
-    elements = text.split(",")
+def _check(field: _Field, elements: list[str]) -> None:
     for element in elements:
         reason = _fault(field, element)
         if reason is None and len(elements) > 1 and element in ("*", "?"):
             reason = f"{element} is every value already and stands alone"
         if reason is not None:
-            raise InvalidCron(f"cron {expr!r}, {field.name}: {reason}")
+            raise ValueError(reason)
     if field is _WEEKDAY and 0 < sum(map(_is_nth, elements)) < len(elements):
-        raise InvalidCron(f"cron {expr!r}, {field.name}: plain days don't mix with # or L; make two crons of it")
+        reason = "plain days don't mix with # or L; make two crons of it"
+        raise ValueError(reason)
 
 
 def _is_nth(element: str) -> bool:
@@ -272,13 +301,3 @@ def _unreadable(field: _Field, element: str) -> str:
     elif field is _WEEKDAY and element == "l":
         hint = "; the last Saturday of a month is L6"
     return f"{shown!r} can't be read; values are {field.low}-{field.high}{names}{hint}"
-
-
-def _spans(field: _Field, element: str) -> bool:
-    """Return whether an element goes over the whole field, with a step or without."""
-    bounds, _, step = element.partition("/")
-    low, _, high = bounds.partition("-")
-    if low == "*":
-        return True
-    last = int(high) if high else field.high if step else int(low)
-    return int(low) == field.low and last == field.high

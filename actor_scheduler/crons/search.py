@@ -19,7 +19,7 @@ from actor_scheduler.limits import SECOND_US
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from actor_scheduler.crons.fields import Fields
+    from actor_scheduler.crons.fields import Days, Fields
     from actor_scheduler.crons.wall import Line
 
 _DAY: Final = 86_400
@@ -44,10 +44,16 @@ _KINDS: Final = tuple(sorted(set(_KINDS_OF)))
 _KIND: Final = tuple(_KINDS.index(kind) for kind in _KINDS_OF)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def ticks_of(expr: str, zone: ZoneInfo) -> CronTicks:
     """Return the ticks of an expression in a zone. Raises InvalidCron."""
     return CronTicks(fields_of(expr), line_of(zone))
+
+
+@lru_cache(maxsize=1024)
+def _matching(days: Days) -> tuple[int, ...]:
+    """Return the matching days of each kind of month, bit 0 the first day."""
+    return tuple(days.in_month(*kind) if month in days.months else 0 for month, *kind in _KINDS)
 
 
 class CronTicks:
@@ -56,9 +62,8 @@ class CronTicks:
     __slots__ = ("_here", "_hourly", "_line", "_matching", "_times")
 
     def __init__(self, fields: Fields, line: Line) -> None:
-        days = fields.days
         self._times = fields.times
-        self._matching = tuple(days.in_month(*kind) if month in days.months else 0 for month, *kind in _KINDS)
+        self._matching = _matching(fields.days)
         self._hourly = fields.hourly
         self._line = line
         self._here = _NOWHERE

@@ -22,11 +22,14 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate, compress, count, islice
 from operator import is_not
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from actor_scheduler.errors import InvalidCron, UnknownZone
 from actor_scheduler.limits import SECOND_US
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -77,8 +80,11 @@ def line_of(zone: ZoneInfo) -> Line:
         wall = at * _PROBE_DAYS * _DAY
         low = wall - _PROBE_DAYS * _DAY - before - abs(now - before)  # the earlier probe may lie in a gap
         _cut(zone, starts, offsets, max(low, starts[-1]), wall - now)
-    if starts[-1] >= END:
-        del starts[-1], offsets[-1]
+    return line_through(starts, offsets)
+
+
+def line_through(starts: Sequence[int], offsets: Sequence[int]) -> Line:
+    """Return the line of these segments, however close they are."""
     ends = (start + offset for start, offset in zip(starts[1:], offsets, strict=False))
     shown = tuple(accumulate((offsets[0], *ends), max))
     gaps = tuple(at for at in range(1, len(starts)) if starts[at] + offsets[at] > shown[at])

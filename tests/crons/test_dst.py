@@ -138,7 +138,11 @@ def test_worked_lines(line: Worked) -> None:
 # ------------------------------------------------------------------ zones
 
 
-@pytest.mark.parametrize("tz", sorted(available_timezones() - {"localtime"})[::12])
+# Those that changed back within a week: no other zone was as quick.
+QUICKEST = ("America/Boa_Vista", "America/Noronha", "America/Recife", "Asia/Gaza", "Asia/Hebron", "Africa/Monrovia")
+
+
+@pytest.mark.parametrize("tz", [*QUICKEST, *sorted(available_timezones() - {"localtime"})[::20]])
 def test_a_line_has_every_change_of_its_zone(tz: str) -> None:
     """The changes, found by probing every three days, are those the database lists, to the second."""
     zone = PurePythonZone(tz)

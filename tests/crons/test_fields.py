@@ -82,6 +82,7 @@ def taken(expr: str) -> Fields | None:
 @example("0 0 */2 * 1,3")
 @example("0 0 ? * L5")
 @example("0 0 15,L 2 MON#5")
+@example("0 0 1,L,3-31 * *")
 def test_an_expression_says_what_it_reads(expr: str) -> None:
     """Times, days and kind equal those of a reading that shares no code with ours, croniter's expansion included."""
     said, read = taken(expr), Naive(expr.replace("-L", "-31").replace("-l", "-31"))

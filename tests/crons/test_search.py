@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,10 +15,10 @@ from actor_scheduler.crons import wall
 from actor_scheduler.crons.fields import fields_of
 from actor_scheduler.crons.schedule import Cron
 from actor_scheduler.crons.search import CronTicks
-from actor_scheduler.crons.wall import END_US, line_of
+from actor_scheduler.crons.wall import END_US, Line, line_of, line_through
 from actor_scheduler.errors import InvalidCron
 from actor_scheduler.limits import SECOND_US
-from tests.crons.scan import EXPRESSIONS, MINUTE_US, Naive, differences, walls_of
+from tests.crons.scan import EXPRESSIONS, MINUTE_US, Naive, Walls, differences, walls_of
 from tests.crons.test_fields import expressions
 
 LAWS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -70,6 +70,8 @@ def cases(draw: st.DrawFn, spans: int = 0) -> tuple[object, ...]:
 @given(case=cases())
 @example(case=(Cron("* * * * *"), -1))
 @example(case=(Cron("* * * * *"), -5 * SECOND_US))
+@example(case=(Cron("* * * * *"), -3 * DAY_US))
+@example(case=(Cron("0 9 * * *", tz="Pacific/Apia"), -3 * DAY_US))
 @example(case=(Cron("59 23 31 12 *"), END_US - MINUTE_US - 1))
 @example(case=(Cron("59 23 31 12 *"), END_US - MINUTE_US))
 @example(case=(Cron("0 0 * * *", tz="Asia/Gaza"), END_US - 1))
@@ -190,6 +192,32 @@ def test_ticks_equal_the_naive_scan(case: tuple[Cron, int]) -> None:
     assume(low < first < END_US // MINUTE_US - 2 * 1440)
     expr = cron.expr.replace("-L", "-31").replace("-l", "-31")
     assert list(differences(cron.ticks(0), expr, walls_of(zone, first, first + 1440))) == []
+
+
+@st.composite
+def odd_lines(draw: st.DrawFn) -> tuple[Line, Walls]:
+    """Return a zone that no government would think of: many changes within hours, of any size; and what it shows."""
+    spans = draw(st.lists(st.integers(15, 1500), min_size=1, max_size=5))
+    starts = [0, *accumulate(spans, initial=20_000 * 1440 + draw(st.integers(0, 1440)))][: len(spans) + 1]
+    offsets = draw(st.lists(st.integers(-28, 28), min_size=len(starts), max_size=len(starts)))
+    assume(all(one != other for one, other in pairwise(offsets)))
+    line = line_through([start * 60 for start in starts], [offset * 1800 for offset in offsets])
+    first, last = starts[1] - 1440, starts[-1] + 2 * 1440
+    shown = tuple(minute + offsets[bisect_right(starts, minute) - 1] * 30 for minute in range(first, last))
+    return line, Walls(first, shown, first + offsets[0] * 30)
+
+
+@LAWS
+@given(zone=odd_lines(), expr=st.one_of(st.sampled_from(EXPRESSIONS), expressions()))
+def test_ticks_equal_the_naive_scan_in_odd_zones(zone: tuple[Line, Walls], expr: str) -> None:
+    """The rule holds for any changes, however large and close: a fold in a fold, a gap into times that came before."""
+    line, walls = zone
+    try:
+        fields = fields_of(expr)
+    except InvalidCron:
+        assume(False)
+    read = expr.replace("-L", "-31").replace("-l", "-31")
+    assert list(differences(CronTicks(fields, line), read, walls)) == []
 
 
 @LAWS
