@@ -28,6 +28,7 @@ from actor_scheduler.store.cron_units import (
 )
 from actor_scheduler.store.sqlite import cron_rows
 from actor_scheduler.store.sqlite.fence import ours
+from actor_scheduler.store.sqlite.job_rows import moment
 from actor_scheduler.store.sqlite.skips import Skips
 from actor_scheduler.times import to_datetime, to_iso
 
@@ -55,6 +56,7 @@ _CHANGE: Final = ours(
     "UPDATE main._scheduler_crons SET spec = ?, path = ?, zone = ?, trouble = NULL, changed_at_us = ? WHERE id = ?"
 )
 _PAUSE: Final = ours("UPDATE main._scheduler_crons SET paused_at_us = ?, note = ? WHERE id = ?")
+_RESUME: Final = ours("UPDATE main._scheduler_crons SET paused_at_us = NULL, note = '', trouble = NULL WHERE id = ?")
 _TROUBLE: Final = ours("UPDATE main._scheduler_crons SET trouble = ?, tick_us = NULL, fire_at_us = NULL WHERE id = ?")
 _DELETE: Final = ours("DELETE FROM main._scheduler_crons WHERE id = ?")
 _ENTRIES: Final = ours(
@@ -118,7 +120,7 @@ class CronWriter:
         ids = self._insert_runs(spec, plan.runs, now_us, free=unfinished == 0)
         self._move(row, spec, account)
         reach("cron.moved")
-        return Fired(row.name, len(ids), plan.drops)
+        return Fired(row.name, sum(job_id is not None for job_id in ids), plan.drops)
 
     def _unfinished(self, spec: CronSpec) -> int:
         """Return how many runs have not ended; as many as the rule needs to know."""
@@ -128,15 +130,14 @@ class CronWriter:
         count: int = self._raw.execute(_UNFINISHED, (LANE + spec.name, most)).fetchone()[0]
         return count
 
-    def _insert_runs(self, spec: CronSpec, runs: Iterable[Run], now_us: int, *, free: bool) -> list[str]:
-        ids: list[str] = []
+    def _insert_runs(self, spec: CronSpec, runs: Iterable[Run], now_us: int, *, free: bool) -> list[str | None]:
+        """Store a job for each run and return their ids; None for a tick that has its job already."""
+        ids: list[str | None] = []
         for run in runs:
             note = RunNote(run.skipped, run.window).encode()
             job = self._job(spec, run.tick_us, now_us)._replace(tick_us=run.tick_us, cron_run=note)
             occurrence = f"{spec.name}@{to_iso(run.tick_us)}"
-            job_id = self._jobs.insert_run(job, occurrence, at_once=free and not ids)
-            if job_id is not None:
-                ids.append(job_id)
+            ids.append(self._jobs.insert_run(job, occurrence, at_once=free and not any(ids)))
         reach("cron.runs_written")
         return ids
 
@@ -248,7 +249,7 @@ class CronWriter:
         due under the old definition are recorded.  Occurrences that have not started are skipped when they are of other
         ticks, or of another function.
         """
-        now_us = self._jobs.now_us
+        now_us, data = self._jobs.now_us, spec.encode()  # refused before anything is written
         try:
             old = row.decode()
         except InvalidCron:  # what can't be read has no ticks to account for
@@ -261,7 +262,7 @@ class CronWriter:
             account = Account(anchor_us, now_us, row.skipped)
         if old is None or old.schedule != spec.schedule or old.path != spec.path:
             self._forget_waiting(row, own_seq)
-        self._raw.execute(_CHANGE, (spec.encode(), spec.path, _zone(spec), now_us, row.id))
+        self._raw.execute(_CHANGE, (data, spec.path, _zone(spec), now_us, row.id))
         self._move(row, spec, account, rests=row.paused)
         reach("cron.stored")
 
@@ -321,7 +322,7 @@ class CronWriter:
         if not row.paused:
             return
         spec = row.decode()
-        self._raw.execute(_PAUSE, (None, "", row.id))
+        self._raw.execute(_RESUME, (row.id,))
         if spec.enabled and spec.clock == "internal":
             self._settle_due(row, spec, self._jobs.now_us, paused=True)
         else:
@@ -343,7 +344,7 @@ class CronWriter:
             msg = f"cron {row.name!r} fires by itself; clock='external' is for those that an outside clock dispatches"
             raise InvalidCron(msg)
         if nominal_us is not None and nominal_us > now_us + MISSED_AFTER_US:
-            msg = f"the nominal time {to_datetime(nominal_us)} of cron {row.name!r} is yet to come"
+            msg = f"the nominal time {moment(nominal_us)} of cron {row.name!r} is yet to come"
             raise InvalidTime(msg)
         tick_us = spec.schedule.ticks(row.anchor_us).latest_us(now_us if nominal_us is None else nominal_us)
         if tick_us is None or tick_us <= row.watermark_us:
@@ -361,9 +362,11 @@ class CronWriter:
         ids = self._insert_runs(spec, plan.runs, now_us, free=unfinished == 0)
         self._move(row, spec, account, rests=True)
         tick = to_datetime(tick_us)
-        return (
-            Dispatched("accepted", tick, ids[-1]) if ids else Dispatched("skipped", tick, None, plan.drops[-1].reason)
-        )
+        if not plan.runs:
+            return Dispatched("skipped", tick, None, plan.drops[-1].reason)
+        if ids[-1] is None:  # the watermark was lost, but not the run
+            return self._sent_before(row, tick_us)
+        return Dispatched("accepted", tick, ids[-1])
 
     def _sent_before(self, row: CronRow, tick_us: int | None) -> Dispatched:
         if tick_us is None:
