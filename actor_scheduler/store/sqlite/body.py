@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from actor_scheduler.store.base import Answer, CancelJob, MutationBody, Params, QueryBody
     from actor_scheduler.store.cron_units import CronUnit
     from actor_scheduler.store.sqlite.connection import Connection
+    from actor_scheduler.store.sqlite.crons import CronWriter
     from actor_scheduler.store.sqlite.jobs import JobWriter
 
 _NEST = ours("SAVEPOINT nested")
@@ -194,10 +195,11 @@ class MutationTx(Body):
     kind = "mutation"
     _mode = Mode.WRITE
 
-    def __init__(self, connection: Connection, writer: JobWriter, now_us: int, job_seq: int | None) -> None:
-        super().__init__(connection, now_us)
+    def __init__(self, connection: Connection, writer: JobWriter, crons: CronWriter, job_seq: int | None) -> None:
+        super().__init__(connection, writer.now_us)
         self.job_seq = job_seq
         self._writer = writer
+        self._crons = crons
 
     def _text(self, sql: str) -> str:
         # In a nested query: a prepared write of the mutation would skip the fence.
@@ -294,7 +296,7 @@ class MutationTx(Body):
 
     def change_cron(self, unit: CronUnit) -> Answer:
         """Answer what the unit answers; it commits, or rolls back, with this mutation."""
-        return Immediate(self, self._guarded, self._writer.crons.apply, unit, self.job_seq)
+        return Immediate(self, self._guarded, self._crons.apply, unit, self.job_seq)
 
     def _guarded(self, work: Callable[..., Any], *args: Any) -> Any:
         try:

@@ -12,7 +12,6 @@ from actor_scheduler.model import Entry, NewJob
 from actor_scheduler.queues import PARKED
 from actor_scheduler.retention import prune_at_us
 from actor_scheduler.store.sqlite.changes import Changes
-from actor_scheduler.store.sqlite.crons import CronWriter
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.lanes import Lanes
 from actor_scheduler.store.sqlite.outcomes import Outcomes
@@ -76,7 +75,6 @@ class JobWriter:
         self.lanes = Lanes(raw)
         self.outcomes = Outcomes(raw, boot, self.changes, host.keep_us)
         self.steering = Steering(raw, self.changes, self.lanes, host)
-        self.crons = CronWriter(raw, self, host)
         self.next_seq = 0
         self._reserved = 0  # sequence numbers below this are durably ours
         self._reserving = 0  # the same, once the open transaction commits
@@ -91,9 +89,8 @@ class JobWriter:
         self._reserving = self._reserved
 
     def finish(self) -> None:
-        """Do what is left to do before the commit: lanes that were touched get their heads, crons their entries."""
+        """Do what is left to do before the commit: the lanes that were touched get their heads."""
         self.lanes.settle(self.changes)
-        self.crons.settle()
 
     def committed(self) -> Effects:
         """Return what the transaction changed, now that it is durable."""

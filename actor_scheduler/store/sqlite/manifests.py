@@ -15,6 +15,7 @@ from actor_scheduler.store.sqlite.fence import ours
 if TYPE_CHECKING:
     import sqlite3
 
+    from actor_scheduler.store.sqlite.crons import CronWriter
     from actor_scheduler.store.sqlite.jobs import JobWriter
 
 _KEPT: Final = 20  # manifests that do not hold any more, the newest
@@ -38,9 +39,10 @@ _TAKEN: Final = ours("SELECT name FROM main._scheduler_crons WHERE name = ? AND 
 class Manifests:
     """Stages and activates what the code defines. At most one manifest holds, and at most one waits."""
 
-    def __init__(self, raw: sqlite3.Connection, jobs: JobWriter) -> None:
+    def __init__(self, raw: sqlite3.Connection, jobs: JobWriter, crons: CronWriter) -> None:
         self._raw = raw
         self._jobs = jobs
+        self._crons = crons
 
     def apply(self, unit: StageCrons | ActivateCrons) -> Staged | CronDiff:
         """Stage or activate, and return the answer. Raises InvalidCron, InvalidArgs; nothing is changed then."""
@@ -90,7 +92,7 @@ class Manifests:
             msg = f"registered at run time, and defined in the code: cron(s) {', '.join(map(repr, taken))}"
             raise InvalidCron(msg)
         added, updated, unchanged = [], [], []
-        crons = self._jobs.crons
+        crons = self._crons
         for name, data in wanted.items():
             row = there.get(name)
             if row is None:

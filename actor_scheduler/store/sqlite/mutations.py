@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from actor_scheduler.store.sqlite.connection import Connection
+    from actor_scheduler.store.sqlite.crons import CronWriter
     from actor_scheduler.store.sqlite.jobs import JobWriter
 
 _SAVE = ours("SAVEPOINT unit")
@@ -37,6 +38,7 @@ class MutationRunner:
         self,
         connection: Connection,
         writer: JobWriter,
+        crons: CronWriter,
         host: Host,
         clock: Clock,
         suspect: BlameFile,
@@ -45,6 +47,7 @@ class MutationRunner:
         self._connection = connection
         self._raw = connection.raw
         self._writer = writer
+        self._crons = crons
         self._host = host
         self._clock = clock
         self._suspect = suspect
@@ -120,7 +123,7 @@ class MutationRunner:
         statement of ours raises: those are the turn's to judge, not the function's failure.
         """
         raw = self._raw
-        tx = MutationTx(self._connection, self._writer, self._writer.now_us, job.seq if job is not None else None)
+        tx = MutationTx(self._connection, self._writer, self._crons, job.seq if job is not None else None)
         mark = self._writer.mark()
         raw.execute(_SAVE)
         reach("mutation.savepoint")

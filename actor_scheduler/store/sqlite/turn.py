@@ -45,6 +45,7 @@ from actor_scheduler.store.base import (
 from actor_scheduler.store.cron_units import ActivateCrons, CronUnit, StageCrons
 from actor_scheduler.store.sqlite import cron_rows, job_rows
 from actor_scheduler.store.sqlite.batches import BUSY, Definite, is_plain, merge, refused_commit, run_of, split, stop
+from actor_scheduler.store.sqlite.crons import CronWriter
 from actor_scheduler.store.sqlite.drive import NoLoop, no_loop
 from actor_scheduler.store.sqlite.faults import (
     StoreFault,
@@ -95,8 +96,9 @@ class TurnRunner:
         self._host = host
         self._clock = clock
         self._stub = NoLoop()
-        self._mutations = MutationRunner(connection, writer, host, clock, suspect, self._stub)
-        self._manifests = Manifests(connection.raw, writer)
+        self._crons = CronWriter(connection.raw, writer, host)
+        self._mutations = MutationRunner(connection, writer, self._crons, host, clock, suspect, self._stub)
+        self._manifests = Manifests(connection.raw, writer, self._crons)
         self._due: dict[int, DueJob | None] = {}  # bodies read in the open transaction
 
     def run(self, units: Sequence[Unit], refills: Sequence[Refill]) -> TurnResult:
@@ -187,6 +189,7 @@ class TurnRunner:
                 if not raw.in_transaction:
                     raise Definite(TransactionLost("SQLite ended the transaction by itself"), len(replies) - 1)
             self._writer.finish()
+            self._crons.settle()
         except Definite:
             self._roll_back()
             raise
@@ -246,6 +249,7 @@ class TurnRunner:
                 self._writer.outcomes.complete_actions([unit._replace(outcome=outcome)])
                 reply = Done()
             self._writer.finish()
+            self._crons.settle()
             self._commit()
         except (sqlite3.Error, Definite) as again:
             self._roll_back()
@@ -258,7 +262,7 @@ class TurnRunner:
         if _is_cron(unit):
             row = cron_rows.many(self._raw, [seq]).get(seq)
             if row is not None:
-                self._writer.crons.trouble(row, said(error))
+                self._crons.trouble(row, said(error))
             return Done()
         job = job_rows.due_if_readable(self._raw, seq, now_us) if holds_mutations(unit.queue) else None
         if job is not None:
@@ -294,7 +298,7 @@ class TurnRunner:
         if isinstance(unit, StageCrons | ActivateCrons):
             return self._manifests.apply(unit)
         if isinstance(unit, CronUnit):
-            return self._writer.crons.apply(unit)
+            return self._crons.apply(unit)
         assert not isinstance(unit, RunDue | InsertJobs | Mutate | CompleteJob)
         return self._writer.steering.apply(unit, self._writer.now_us)
 
@@ -306,7 +310,7 @@ class TurnRunner:
             row = rows.get(unit.entry.seq)
             if row is not None and row.fire_at_us == unit.entry.fire_at_us:
                 del rows[row.id]  # an entry that stands twice fires once
-            replies.append(Done(self._writer.crons.fire(unit.entry, row)))
+            replies.append(Done(self._crons.fire(unit.entry, row)))
 
     def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
