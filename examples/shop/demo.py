@@ -1,15 +1,18 @@
 """Kill a busy shop with SIGKILL, again and again, and count what was lost: `python -m examples.shop.demo`.
 
 A crowd in a second process sends orders over real HTTP and cancels some; the shop is killed at random moments, now and
-then while it is still coming back, and started again.  When all has settled, the customers' own record is held against
-the shop's books and the payment provider's records.  The exit code is 1 if a single order was lost or charged twice,
-and 2 if the demo could not be carried out.
+then while it is still coming back, and started again.  Meanwhile two crons tick every second, and after the last kill
+the shop stays down so long that they miss more ticks than their rules catch up.  When all has settled, the customers'
+own record is held against the shop's books and the payment provider's records, and the ticks there should have been
+against those that ran.  The exit code is 1 if a single order was lost or charged twice, or a single tick is
+unaccounted for or ran twice, and 2 if the demo could not be carried out.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import secrets
 import signal
@@ -23,9 +26,12 @@ from typing import Any
 
 from examples.shop.gateway import read_statements
 from examples.shop.processes import Customers, DemoError, Shop
-from examples.shop.report import Evidence, Line, audit, table
+from examples.shop.report import Evidence, audit, table
+from examples.shop.report_ticks import CronEvidence, audit_cron, cron_table
 
 _AUDIT_PAGE = 1_000
+_TICKS_MAX = 1_000  # that the shop shows of one cron
+_PATIENCE_SECONDS = 5  # for the last ticks to have run
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class Plan:
     cancel_seconds: float = 1.0
     retry_seconds: float = 0.4
     remind_seconds: float = 1.0
+    tick_seconds: float = 1.0
+    caught_up: int = 3  # missed ticks of the cron that catches up one by one, at most
+    outage_seconds: float = 5.0  # the last one
     deadline_seconds: float = 150
 
     def settings(self) -> dict[str, str]:
@@ -47,13 +56,24 @@ class Plan:
             "SHOP_CANCEL_SECONDS": str(self.cancel_seconds),
             "SHOP_RETRY_SECONDS": str(self.retry_seconds),
             "SHOP_REMIND_SECONDS": str(self.remind_seconds),
+            "SHOP_CART_SECONDS": str(self.tick_seconds),
+            "SHOP_SWEEP_SECONDS": str(self.tick_seconds),
+            "SHOP_HOUR_SECONDS": str(self.tick_seconds),
+            "SHOP_HOURS_CAUGHT_UP": str(self.caught_up),
             "SHOP_GATEWAY_FAILURES": "0.1",
             "SHOP_GATEWAY_LATENCY_SECONDS": "0.06",
         }
 
+    def crons(self) -> dict[str, str]:
+        """Return the crons that are audited, and what each does about missed ticks."""
+        return {
+            "sweep": 'missed ticks: only the newest runs ("latest")',
+            "hours": f'missed ticks: each runs ("all"), the newest {self.caught_up} at most',
+        }
 
-async def run_demo(plan: Plan) -> tuple[list[Line], Evidence]:
-    """Carry the plan out, and return the audit and what it was made from.
+
+async def run_demo(plan: Plan) -> Evidence:
+    """Carry the plan out, and return what is to be audited.
 
     Raises DemoError when that is not possible, or takes longer than the plan allows.  Leaves no process and no file.
     """
@@ -74,7 +94,7 @@ async def run_demo(plan: Plan) -> tuple[list[Line], Evidence]:
             await asyncio.wait([scenario])
             await customers.close()
             await shop.close(grace_seconds=0 if scenario.cancelled() else 10)
-    return audit(seen), seen
+    return seen
 
 
 def _overdue(plan: Plan, shop: Shop, customers: Customers) -> str:
@@ -95,7 +115,9 @@ async def _scenario(plan: Plan, shop: Shop, customers: Customers, folder: Path) 
     await customers.finished()
     _say(f"all {len(customers.orders):,} orders are accepted; waiting for the jobs that are left")
     await _settled(shop)
+    crons = await _read_ticks(plan, shop)
     books = await _read_books(shop)
+    totals = await shop.get("/stats")
     spans = "&".join(f"down={start}-{end}" for start, end in shop.down)
     return Evidence(
         acknowledged=customers.orders,
@@ -103,10 +125,13 @@ async def _scenario(plan: Plan, shop: Shop, customers: Customers, folder: Path) 
         books=books,
         statements=read_statements(folder / "shop-gateway.db"),
         resends=customers.resends,
-        failures=(await shop.get("/stats"))["failures"],
+        failures=totals["failures"],
         kills=shop.kills,
         down=shop.down,
         lateness=await shop.get(f"/stats/lateness?{spans}"),
+        carts_filled=customers.carts,
+        carts_left=totals["carts"],
+        crons=crons,
     )
 
 
@@ -123,17 +148,47 @@ async def _kill_again_and_again(plan: Plan, shop: Shop, customers: Customers) ->
             await asyncio.sleep(chance.uniform(0, 0.1))  # not always right after an answer
         await shop.kill()
         _say(f"kill {number} of {plan.kills}, after {len(customers.orders):,} orders")
+        if number == plan.kills:
+            _say(f"down for {plan.outage_seconds:g} s now: more ticks are missed than will be caught up")
+            await asyncio.sleep(plan.outage_seconds)
         await shop.start()
     await shop.ready()
 
 
 async def _settled(shop: Shop) -> None:
-    """Wait until no job is pending or running."""
+    """Wait until no job is pending or running, and for a little while until no cart is left."""
+    patience_ends = math.inf
     while True:
-        jobs = (await shop.get("/stats"))["jobs"]
+        totals = await shop.get("/stats")
+        jobs = totals["jobs"]
         if not jobs.get("pending") and not jobs.get("in_progress"):
-            return
+            patience_ends = min(patience_ends, time.monotonic() + _PATIENCE_SECONDS)
+            if not totals["carts"] or time.monotonic() > patience_ends:
+                return
         await asyncio.sleep(0.1)
+
+
+async def _read_ticks(plan: Plan, shop: Shop) -> list[CronEvidence]:
+    """Return the evidence on each cron's ticks up to now. The last of them get a little time to run."""
+    assert shop.opened is not None
+    until_us = time.time_ns() // 1_000
+    patience_ends = time.monotonic() + _PATIENCE_SECONDS
+    found: list[CronEvidence] = []
+    for cron, rule in plan.crons().items():
+        while True:
+            logs = await shop.get(f"/stats/ticks/{cron}")
+            if len(logs["runs"]) >= _TICKS_MAX:
+                msg = f"too long a demo: the shop shows no more than {_TICKS_MAX} ticks of {cron}"
+                raise DemoError(msg)
+            evidence = CronEvidence(
+                cron, rule, round(plan.tick_seconds * 1e6), shop.opened, until_us, logs["noted"], logs["runs"],
+                shop.down, skipped_least=1,
+            )  # fmt: skip
+            if all(line.holds for line in audit_cron(evidence)) or time.monotonic() > patience_ends:
+                break
+            await asyncio.sleep(0.1)
+        found.append(evidence)
+    return found
 
 
 async def _read_books(shop: Shop) -> dict[int, dict[str, object]]:
@@ -171,13 +226,22 @@ async def main(plan: Plan) -> int:
         asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
     print(f"{plan.orders:,} orders, {plan.kills} kills, seed {plan.seed}", flush=True)
     try:
-        lines, seen = await run_demo(plan)
+        seen = await run_demo(plan)
     except DemoError as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         return 2
+    lines = audit(seen)
     print(f"\n{table(lines, seen)}\n")
+    for cron in seen.crons:
+        account = audit_cron(cron)
+        print(f"{cron_table(account, cron)}\n")
+        lines += account
     wrong = [line.name for line in lines if not line.holds]
-    verdict = f"WRONG: {', '.join(wrong)}" if wrong else "nothing was lost, nothing was done twice"
+    verdict = (
+        f"WRONG: {', '.join(wrong)}"
+        if wrong
+        else "nothing was lost, nothing was done twice, every tick is accounted for"
+    )
     print(f"{verdict} (seed {plan.seed}, {time.monotonic() - began:.0f} s)")
     return 1 if wrong else 0
 

@@ -1,5 +1,7 @@
 """A crowd of customers: places orders over HTTP, cancels some of them, and sends again whatever got no answer.
 
+Some only fill a cart, and leave.
+
 Runs as a process of its own.  It prints one line of JSON for each answer it got: that is the customers' record, which
 the demo holds against the shop's books.  It ends when every customer has got every answer.
 """
@@ -22,6 +24,7 @@ from examples.shop.orders import PRICES
 _ORDERS_AT_ONCE = 24  # requests under way
 _CANCELS_AT_ONCE = 8  # apart, so that a cancel does not wait behind the orders that pile up while the shop is down
 _CANCELING = 0.2  # this share of the customers changes their mind
+_LEAVING = 0.1  # for each order there is so much of a customer who fills a cart, and never orders
 
 
 @dataclass
@@ -53,6 +56,10 @@ class Crowd:
             "item": chance.choice(sorted(PRICES)),
             "quantity": chance.randint(1, 5),
         }
+        if chance.random() < _LEAVING:
+            cart = {"item": order["item"], "quantity": order["quantity"]}
+            await self._send(self.to_order, f"/carts/visitor-{number}@example.com", cart, method="PUT")
+            _tell({"carts": 1})
         placed = await self._send(self.to_order, "/orders", order, {"idempotency-key": key})
         _tell({"key": key, "order_id": placed["order_id"]})
         if chance.random() < _CANCELING:
@@ -62,18 +69,24 @@ class Crowd:
             _tell({"order_id": placed["order_id"], "canceled": answer["canceled"]})
 
     async def _send(
-        self, over: Connections, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        over: Connections,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "POST",
     ) -> Any:
         """Send a request until it is answered. That is safe: the shop knows an order's key, and cancels only once."""
         while True:
             async with over.one() as connection:
                 try:
-                    response = await connection.post(path, json=body, headers=headers)
+                    response = await connection.request(method, path, json=body, headers=headers)
                 except httpx.TransportError:
                     response = None  # no answer: it may have been done, or not
             if response is not None and response.status_code < 500:
                 response.raise_for_status()
-                return response.json()
+                return response.json() if response.content else None
             self.resends += 1
             await asyncio.sleep(random.uniform(0.05, 0.2))
 

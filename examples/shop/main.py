@@ -5,8 +5,9 @@ The scheduler is embedded in three lines: make an `App`, give it a schema, hand 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Header, Query
 from fastapi import Path as InPath
@@ -14,20 +15,41 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from examples.shop import settings
+from examples.shop.carts import carts, fill_cart
+from examples.shop.digests import digests
 from examples.shop.errors import answer_errors
 from examples.shop.orders import Email, Item, Quantity, cancel_order, get_order, orders, place_order
 from examples.shop.payments import payments
 from examples.shop.reminders import reminders
-from examples.shop.stats import audit, lateness, stats, summary
-from runtime import App
+from examples.shop.stats import audit, lateness, noted_ticks, stats, summary
+from examples.shop.subscriptions import (
+    TimeOfDay,
+    Times,
+    get_subscription,
+    reminder_of,
+    subscribe,
+    subscriptions,
+    unsubscribe,
+)
+from runtime import App, CronRun
 
 HERE = Path(__file__).parent
+TICKS_SHOWN: Final = 1_000
 
 OrderId = Annotated[int, InPath(ge=1, lt=2**63)]
 Span = Annotated[str, Field(pattern=r"^\d{1,18}-\d{1,18}$")]
 
-app = App(settings.DB, namespaces=[orders, payments, reminders, stats])
-app.schema(HERE / "schema.sql")
+app = App(settings.DB, namespaces=[carts, digests, orders, payments, reminders, stats, subscriptions])
+app.schema(HERE / "schema.sql", HERE / "crons.sql")
+
+# What happens again and again: a name, when, and a function.  A mistake in here stops the start, not the first tick.
+app.crons.cron("daily digest", "0 8 * * *", "digests:send", tz="Europe/Paris")
+app.crons.interval("sweep", "carts:sweep", seconds=settings.SWEEP_EVERY.total_seconds())  # every five minutes
+app.crons.interval(
+    "hours", "digests:count_hour", seconds=settings.HOURS_EVERY.total_seconds(),
+    missed_tick_policy="all", max_catch_up_ticks=settings.HOURS_CAUGHT_UP, overlap="queue",
+)  # fmt: skip
+
 api = FastAPI(title="Shop", lifespan=app.lifespan)
 
 answer_errors(api)
@@ -68,6 +90,49 @@ async def post_cancel(order_id: OrderId) -> dict[str, bool]:
     return {"canceled": await app.call(cancel_order, order_id=order_id)}
 
 
+class Cart(BaseModel):
+    """What a customer has in mind."""
+
+    item: Item
+    quantity: Quantity = 1
+
+
+@api.put("/carts/{email}", status_code=204)
+async def put_cart(email: Email, cart: Cart) -> None:
+    """Fill a cart; it is swept away when it was not touched for a while."""
+    await app.call(fill_cart, email=email, item=cart.item, quantity=cart.quantity)
+
+
+class Subscription(BaseModel):
+    """What a customer wants to be reminded of, when, and how often."""
+
+    item: Item
+    at: TimeOfDay = "08:00"
+    zone: str = "Europe/Paris"
+    times: Times = 10
+
+
+@api.put("/subscriptions/{email}")
+async def put_subscription(email: Email, wanted: Subscription) -> dict[str, Any]:
+    """Remind a customer every day, at their hour and in their zone. Sent again, it changes the subscription."""
+    await app.call(subscribe, email=email, **wanted.model_dump())
+    return await show_subscription(email)
+
+
+@api.get("/subscriptions/{email}")
+async def show_subscription(email: Email) -> dict[str, Any]:
+    """Show a subscription, and when the next reminder is due."""
+    found = await app.call(get_subscription, email=email)
+    cron = await app.crons.get(reminder_of(found["id"]))
+    return {**found, "next_at": cron and cron.next_at}
+
+
+@api.delete("/subscriptions/{email}")
+async def delete_subscription(email: Email) -> dict[str, bool]:
+    """End a subscription. Safe to send again."""
+    return {"ended": await app.call(unsubscribe, email=email)}
+
+
 @api.get("/stats")
 async def show_stats() -> dict[str, Any]:
     """Count orders and jobs."""
@@ -87,6 +152,13 @@ async def show_lateness(down: Annotated[list[Span] | None, Query(max_length=100)
     """Show how late jobs started; each `down=from-to` (microseconds) is a time in which the shop was down."""
     spans = [(int(start), int(end)) for start, _, end in (span.partition("-") for span in down or [])]
     return await app.call(lateness, down=spans)
+
+
+@api.get("/stats/ticks/{cron}")
+async def show_ticks(cron: str) -> dict[str, Any]:
+    """Show what became of a cron's newest ticks: by the shop's own log, and by the scheduler's."""
+    runs: Sequence[CronRun] = await app.crons.runs(cron, limit=TICKS_SHOWN)
+    return {"noted": await app.call(noted_ticks, cron=cron, limit=TICKS_SHOWN), "runs": runs}
 
 
 @api.get("/health")

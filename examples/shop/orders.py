@@ -32,6 +32,7 @@ async def place_order(ctx: MutationCtx, *, email: Email, item: Item, quantity: Q
     )
     order_id = placed.lastrowid
     assert order_id is not None
+    await ctx.db.execute("DELETE FROM carts WHERE email = ?", [email])
     job_id = await ctx.scheduler.after(CANCEL_WINDOW).call(confirm, order_id=order_id)
     await ctx.db.execute("UPDATE orders SET confirm_job = ? WHERE id = ?", [job_id, order_id])
     return order_id

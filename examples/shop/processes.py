@@ -27,7 +27,8 @@ class DemoError(Exception):
 class Shop:
     """The shop under uvicorn, on one port for as long as the demo lasts.
 
-    `down` are the spans, in microseconds since the epoch, from each kill until the shop answered again.
+    `down` are the spans, in microseconds since the epoch, from each kill until the shop answered again; `opened` is
+    the one from its very first start until it answered.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
@@ -35,12 +36,14 @@ class Shop:
         self.http: Final = httpx.AsyncClient(base_url=self.url, timeout=10, trust_env=False)
         self.kills = 0
         self.down: list[tuple[int, int]] = []
+        self.opened: tuple[int, int] | None = None
         self.crashed: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._environment: Final = {**os.environ, "SHOP_DB": str(folder / "shop.db"), **settings}
         self._log: Final = folder / "shop.log"
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._killed_at_us: int | None = None
+        self._first_start_us: Final = time.time_ns() // 1_000
 
     async def start(self) -> None:
         """Start the process; it is not ready yet."""
@@ -65,6 +68,8 @@ class Shop:
                 if (await self.http.get("/health")).is_success:
                     break
             await asyncio.sleep(0.02)
+        if self.opened is None:
+            self.opened = self._first_start_us, time.time_ns() // 1_000
         if self._killed_at_us is not None:
             self.down.append((self._killed_at_us, time.time_ns() // 1_000))
             self._killed_at_us = None
@@ -113,6 +118,7 @@ class Customers:
     def __init__(self) -> None:
         self.orders: dict[str, int] = {}  # the order each key stands for
         self.canceled: dict[int, bool] = {}  # what the customer was told: in time, or too late
+        self.carts = 0
         self.resends = 0
         self.ended = False
         self._process: asyncio.subprocess.Process | None = None
@@ -141,6 +147,8 @@ class Customers:
                 self.orders[key] = order_id
             case {"order_id": order_id, "canceled": canceled}:
                 self.canceled[order_id] = canceled
+            case {"carts": carts}:
+                self.carts += carts
             case {"resends": resends}:
                 self.resends = resends
 

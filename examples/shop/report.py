@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from examples.shop.gateway import Statement
+from examples.shop.lines import Line, aligned
+from examples.shop.report_ticks import CronEvidence
 
 _NO_STATEMENT = Statement(attempts=0, charges=0, amount=0)
 
@@ -26,21 +28,9 @@ class Evidence:
     kills: int
     down: Sequence[tuple[int, int]]  # in microseconds
     lateness: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table. `expected` is None where any figure will do."""
-
-    name: str
-    count: int
-    expected: int | None = None
-    remark: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the figure is what it has to be."""
-        return self.expected is None or self.count == self.expected
+    carts_filled: int = 0
+    carts_left: int = 0
+    crons: Sequence[CronEvidence] = ()
 
 
 def audit(seen: Evidence) -> list[Line]:
@@ -84,6 +74,7 @@ def audit(seen: Evidence) -> list[Line]:
         Line("books differ", len(differing), 0, "orders, between books and gateway"),
         Line("reminders written", sum(row["reminders"] for row in books.values()), len(paid)),
         Line("reminded wrongly", len(wrongly_reminded), 0, "paid and not reminded once, or reminded and not paid"),
+        Line("carts not swept", seen.carts_left, 0, f"of {seen.carts_filled:,} that were filled and left"),
     ]
 
 
@@ -98,23 +89,14 @@ def _agree(order: int, books: Mapping[int, Mapping[str, Any]], statements: Mappi
 
 def table(lines: Sequence[Line], seen: Evidence) -> str:
     """Return the table as text."""
-    rows = [
-        (line.name, f"{line.count:,}", "ok" if line.holds else f"EXPECTED {line.expected:,}", line.remark)
-        if line.expected is not None
-        else (line.name, f"{line.count:,}", "", line.remark)
-        for line in lines
-    ]
+    rows = [line.row for line in lines]
     rows.append(("kills (SIGKILL)", f"{seen.kills}", "", f"{len(seen.down)} outages"))
     if seen.down:
         outages = [(end - start) / 1e6 for start, end in seen.down]
         remark = f"median; longest {max(outages):.2f}; from the kill to the first answer, Python's start included"
         rows.append(("back after (s)", f"{statistics.median(outages):.2f}", "", remark))
     rows.extend(_late(row) for row in seen.lateness)
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        f"  {name:<{widths[0]}}  {count:>{widths[1]}}  {mark:<{widths[2]}}  {remark}".rstrip()
-        for name, count, mark, remark in rows
-    )
+    return aligned(rows)
 
 
 def _late(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

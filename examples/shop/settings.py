@@ -23,6 +23,14 @@ RETRY_AFTER: Final = _seconds("SHOP_RETRY_SECONDS", 5)
 # When a customer who has paid is reminded to leave a review.
 REMIND_AFTER: Final = _seconds("SHOP_REMIND_SECONDS", 3 * 24 * 3600)
 
+# When a cart that nobody has touched is swept away, and how often somebody looks.
+CART_LIFETIME: Final = _seconds("SHOP_CART_SECONDS", 3600)
+SWEEP_EVERY: Final = _seconds("SHOP_SWEEP_SECONDS", 5 * 60)
+
+# How long the owner's "hours" are, and how many of them are counted afterwards when the shop was down.
+HOURS_EVERY: Final = _seconds("SHOP_HOUR_SECONDS", 3600)
+HOURS_CAUGHT_UP: Final = int(os.environ.get("SHOP_HOURS_CAUGHT_UP", "48"))
+
 # The payment provider is a fake, and keeps its records in a file of its own: it is not part of the shop.
 GATEWAY_DB: Final = DB.with_name(f"{DB.stem}-gateway.db")
 GATEWAY_FAILURES: Final = float(os.environ.get("SHOP_GATEWAY_FAILURES", "0.1"))

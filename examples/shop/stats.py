@@ -21,6 +21,8 @@ async def summary(ctx: QueryCtx) -> dict[str, Any]:
         "orders": {row["status"]: row["count"] for row in orders},
         "charges_booked": await ctx.db.fetch_value("SELECT count(*) FROM charges"),
         "reminders_written": await ctx.db.fetch_value("SELECT count(*) FROM outbox"),
+        "mails_written": await ctx.db.fetch_value("SELECT count(*) FROM mails"),
+        "carts": await ctx.db.fetch_value("SELECT count(*) FROM carts"),
         "jobs": {row["state"]: row["count"] for row in jobs},
         "failures": {row["cause"]: row["count"] for row in causes},
     }
@@ -43,13 +45,23 @@ async def audit(ctx: QueryCtx, *, after: int, limit: int) -> list[dict[str, Any]
 
 
 @stats.query
+async def noted_ticks(ctx: QueryCtx, *, cron: str, limit: int) -> list[dict[str, Any]]:
+    """Return the newest ticks of a cron that the shop itself has written down."""
+    rows = await ctx.db.fetch_all(
+        "SELECT tick, occurrence_id, skipped, handled FROM ticks WHERE cron = ? ORDER BY id DESC LIMIT ?", [cron, limit]
+    )
+    return [dict(row) for row in rows]
+
+
+@stats.query
 async def lateness(ctx: QueryCtx, *, down: list[tuple[int, int]]) -> list[dict[str, Any]]:
     """Return how late jobs started, in milliseconds: apart for those that had to wait for the app to come back.
 
     `down` are spans of time, in microseconds since the epoch, in which the app was known not to run.
     """
     spans = [(0, 0), *down]  # VALUES takes at least one
-    # An order that is placed leaves a row, too, to answer resends; but it was called, not scheduled.
+    # An order that is placed leaves a row, too, to answer resends; but it was called, not scheduled.  A tick's lag is
+    # told by `app.crons.runs`.
     rows = await ctx.db.fetch_all(
         f"""
         WITH down (start_us, end_us) AS (
@@ -60,7 +72,7 @@ async def lateness(ctx: QueryCtx, *, down: list[tuple[int, int]]) -> list[dict[s
                     SELECT 1 FROM down WHERE scheduled_time_us < end_us AND started_time_us > start_us
                 ) AS waited_for_app
             FROM _scheduled_functions
-            WHERE started_time_us IS NOT NULL AND name <> 'orders:place_order'
+            WHERE started_time_us IS NOT NULL AND name <> 'orders:place_order' AND cron IS NULL
         ), ranked AS (
             SELECT late_ms, waited_for_app,
                 row_number() OVER (PARTITION BY waited_for_app ORDER BY late_ms) AS place,
