@@ -44,7 +44,7 @@ async def one(ctx) -> int:
     return 1
 
 def say(what):
-    print(json.dumps(what), flush=True)
+    os.write(1, json.dumps(what).encode() + b"\\n")  # in one piece: two processes write into this pipe
 
 async def main():
     async with App(sys.argv[1], namespaces=[ns], lock_timeout=0) as app:
