@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,28 @@ async def test_the_first_example_serves_and_schedules(readme: dict[str, Any]) ->
 
 async def test_the_test_example_passes(readme: dict[str, Any]) -> None:
     """The README's own test is a test that passes."""
-    exec(compile(blocks(ROOT / "README.md")[1], "README.md", "exec", dont_inherit=True), readme)
+    (example,) = [block for block in blocks(ROOT / "README.md") if "Harness" in block]
+    exec(compile(example, "README.md", "exec", dont_inherit=True), readme)
     await readme["test_a_trial_expires_after_a_month"]()
     assert readme["app"].unready_reason == "the app is not running"
+
+
+async def test_the_crons_tick(readme: dict[str, Any]) -> None:
+    """Those of the code, and one that a user registers; none does in an app that is not started."""
+    (example,) = [block for block in blocks(ROOT / "README.md") if "app.crons.cron(" in block]
+    exec(compile(example, "README.md", "exec", dont_inherit=True), readme)
+    app = readme["app"]
+    async with Harness(app, start=datetime(2026, 3, 27, tzinfo=UTC)) as h:  # the Friday before Paris changes its clock
+        await h.call(readme["remind_me"], user_id=7, zone="America/New_York")
+        await h.advance(days=4)
+        ticks = {name: [str(run.tick) for run in await app.crons.runs(name)] for name in ("morning mail", "reminder/7")}
+        assert ticks == {
+            "morning mail": ["2026-03-30 06:00:00+00:00", "2026-03-27 07:00:00+00:00"],
+            "reminder/7": ["2026-03-30 13:00:00+00:00"],
+        }
+        await h.restart(down_for=3_600)
+        (skipped,) = [run for run in await app.crons.runs("sweep") if run.state == "skipped"]
+        assert (skipped.reason, skipped.skipped) == ("policy", 11)
 
 
 def test_the_example_is_short() -> None:
