@@ -67,10 +67,10 @@ class App(Generic[AuthT]):
     `async with app:` or `FastAPI(lifespan=app.lifespan)` starts it.  Between start and end one process owns the file.
 
     `db` is the file; it is created unless `create=False`.  `auth` resolves who a call acts as; it is also asked for
-    scheduled runs, with an invoker whose source is "scheduler".  `lock_timeout` is how long a start waits for a
-    predecessor to let go of the file; `grace` how long running actions may go on when the app stops; both are
-    timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once; `quota` what one user
-    may call live.  `synchronous="NORMAL"` trades the last moments before a power cut for speed with few callers.
+    scheduled runs, with an invoker whose source is "scheduler", "cron" or "admin".  `lock_timeout` is how long a start
+    waits for a predecessor to let go of the file; `grace` how long running actions may go on when the app stops; both
+    are timedeltas or seconds.  `max_running_actions` bounds the scheduled actions that run at once; `quota` what one
+    user may call live.  `synchronous="NORMAL"` trades the last moments before a power cut for speed with few callers.
     `cron_activation="manual"` lets the crons that the code defines wait for `app.crons.activate(version)`.
     `exit_when_stuck` ends the process (code 70) when a mutation has held the writer for over 30 seconds, so that a
     supervisor starts it again; without it the app refuses new work, says so in `unready_reason`, and waits.

@@ -31,7 +31,7 @@ from runtime import (
 )
 from runtime.testing import Harness
 
-LAWS = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+LAWS = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 NAMES = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=128).filter(
     lambda name: name == name.strip()
 )

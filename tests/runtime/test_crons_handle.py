@@ -32,7 +32,7 @@ from runtime.testing import START, Harness, simulate
 if TYPE_CHECKING:
     from tests.runtime.conftest import Start
 
-LAWS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+LAWS = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 HOUR = timedelta(hours=1)
 
 Body = "Callable[[Any], Awaitable[Any]]"
@@ -351,6 +351,19 @@ async def test_an_update_keeps_what_is_not_given(start: Start) -> None:
     assert await now() == ("desk:mail", {"user": 4, "note": "n"}, Cron("0 9 * * *"), 9_000_000, "allow", "action")
     await h.crons.update("a", target=desk.remind, schedule=Every(hours=2), jitter=None)
     assert await now() == ("desk:remind", {}, Every(hours=2), 0, "allow", "mutation")
+
+
+async def test_only_a_schedule_moves_the_ticks(start: Start) -> None:
+    """Other words must leave an interval where it is; a schedule that is given, the same too, counts from now."""
+    desk = Desk()
+    h = await start(desk.app())
+    await h.crons.register("i", Every(hours=5), "desk:remind")
+    await h.advance(hours=2)
+    for change, hours in (({"description": "d"}, 5), ({"target": "desk:remind"}, 5), ({"schedule": Every(hours=5)}, 7)):
+        await h.crons.update("i", **change)
+        info = await h.crons.get("i")
+        assert info is not None
+        assert info.next_at == START + hours * HOUR
 
 
 async def test_a_run_may_delete_its_own_cron(start: Start) -> None:

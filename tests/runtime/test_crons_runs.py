@@ -34,7 +34,7 @@ from runtime import (
 from runtime.invoker import may_call
 from runtime.testing import START, Harness
 
-LAWS = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+LAWS = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
