@@ -10,6 +10,7 @@ import shutil
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -152,6 +153,7 @@ def test_a_line_has_every_change_of_its_zone(tz: str) -> None:
         for second, now, before in zip(zone._trans_utc, offsets[1:], offsets, strict=False)
         if second > 0 and now.utcoff != before.utcoff
     ]
+    assert all(later[0] - earlier[0] > 2 * wall._PROBE_DAYS * 86_400 for earlier, later in pairwise(listed))
     line = wall.line_of(ZoneInfo(tz))
     assert list(zip(line.starts, line.offsets, strict=True))[1 : len(listed) + 1] == listed
 

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actor_scheduler import codec
@@ -153,7 +153,10 @@ def test_intervals_that_are_refused(args: tuple[Any, ...], options: dict[str, An
 
 
 @LAWS
-@given(every=everies, anchor_us=anchors, at_us=st.integers(-(10**17), 2 * END_US))
+@given(every=everies, anchor_us=anchors, at_us=st.integers(-(10**16), 2 * END_US))
+@example(every=Every(hours=1), anchor_us=0, at_us=END_US - 1)
+@example(every=Every(hours=1), anchor_us=0, at_us=END_US)
+@example(every=Every(hours=1), anchor_us=END_US, at_us=0)
 def test_intervals_are_anchored(every: Every, anchor_us: int, at_us: int) -> None:
     """Each tick is the anchor plus a whole multiple: latest(t) <= t < next(t), one interval apart."""
     ticks = every.ticks(anchor_us)
