@@ -346,6 +346,7 @@ class Scheduler:
         key: str | None = None,
         cause: Cause | None = None,
         lane: str | None = None,
+        cron: str | None = None,
     ) -> JobList:
         """Return the jobs that match, newest first: `async for job in …` walks them all, `await ….page()` takes one.
 
@@ -355,7 +356,7 @@ class Scheduler:
             if given is not None and given not in known:
                 msg = f"{what} must be one of {sorted(known)}, not {given!r}"
                 raise InvalidArgs(msg)
-        for what, text in (("key", key), ("lane", lane)):
+        for what, text in (("key", key), ("lane", lane), ("cron", cron)):
             if text is not None:
                 check_key(text, what)
         path = fn if fn is None or isinstance(fn, str) else getattr(fn, "path", None)
@@ -363,7 +364,7 @@ class Scheduler:
             msg = f"fn is a registered function or its 'namespace:function' path, not {type(fn).__name__}"
             raise InvalidArgs(msg)
         paths = None if path is None else self._targets.paths(path)
-        return JobList(self._port, JobFilter(paths, state, key, cause, lane))
+        return JobList(self._port, JobFilter(paths, state, key, cause, lane, cron))
 
 
 class Moment:

@@ -28,6 +28,7 @@ from runtime import (
     JobInvoker,
     MutationCtx,
     Namespace,
+    QueryCtx,
     Retry,
     UnknownCron,
 )
@@ -103,6 +104,29 @@ async def test_a_run_is_told_its_tick(path: str) -> None:
     assert (invoker.catch_up_window, invoker.skipped_ticks) == (None, 0)
     assert (job.cron, job.scheduled_at, job.state) == ("daily", tick, "success")
     assert may_call(invoker, "system")
+
+
+async def test_the_jobs_of_a_cron_are_listed() -> None:
+    """They are jobs like all others: by the cron's name, through the scheduler and through SQL."""
+    seen = Seen()
+
+    @seen.namespace.query
+    async def names(ctx: QueryCtx) -> list[str]:
+        rows = await ctx.db.fetch_all("SELECT DISTINCT cron FROM _scheduled_functions WHERE cron IS NOT NULL")
+        return [row["cron"] for row in rows]
+
+    app: App[Any] = App("app.db", namespaces=[seen.namespace])
+    app.crons.interval("one", "seen:write", hours=1)
+    app.crons.interval("other", "seen:write", hours=2)
+    async with Harness(app) as h:
+        await h.scheduler.run_now("seen:write")
+        await h.advance(hours=3)
+        jobs = await h.scheduler.list(cron="one").page()
+        assert [(job.cron, job.path, job.state) for job in jobs.items] == [("one", "seen:write", "success")] * 4
+        assert await h.scheduler.list(cron="other", state="failed").count() == 0
+        assert sorted(await h.call(names)) == ["one", "other"]
+        with pytest.raises(InvalidArgs, match="cron"):
+            h.scheduler.list(cron="")
 
 
 async def test_retries_keep_the_tick_and_the_key() -> None:
