@@ -47,7 +47,7 @@ class Plan:
     remind_seconds: float = 1.0
     tick_seconds: float = 1.0
     caught_up: int = 3  # missed ticks of the cron that catches up one by one, at most
-    outage_seconds: float = 5.0  # the last one
+    outage_seconds: float = 4.0  # the last one
     deadline_seconds: float = 150
 
     def settings(self) -> dict[str, str]:
@@ -231,12 +231,12 @@ async def main(plan: Plan) -> int:
         print(f"the demo failed: {error}", file=sys.stderr)
         return 2
     lines = audit(seen)
+    wrong = [line.name for line in lines if not line.holds]
     print(f"\n{table(lines, seen)}\n")
     for cron in seen.crons:
         account = audit_cron(cron)
+        wrong += [f"{cron.cron}: {line.name}" for line in account if not line.holds]
         print(f"{cron_table(account, cron)}\n")
-        lines += account
-    wrong = [line.name for line in lines if not line.holds]
     verdict = (
         f"WRONG: {', '.join(wrong)}"
         if wrong

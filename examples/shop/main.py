@@ -5,7 +5,6 @@ The scheduler is embedded in three lines: make an `App`, give it a schema, hand 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -31,7 +30,7 @@ from examples.shop.subscriptions import (
     subscriptions,
     unsubscribe,
 )
-from runtime import App, CronRun
+from runtime import App
 
 HERE = Path(__file__).parent
 TICKS_SHOWN: Final = 1_000
@@ -157,8 +156,10 @@ async def show_lateness(down: Annotated[list[Span] | None, Query(max_length=100)
 @api.get("/stats/ticks/{cron}")
 async def show_ticks(cron: str) -> dict[str, Any]:
     """Show what became of a cron's newest ticks: by the shop's own log, and by the scheduler's."""
-    runs: Sequence[CronRun] = await app.crons.runs(cron, limit=TICKS_SHOWN)
-    return {"noted": await app.call(noted_ticks, cron=cron, limit=TICKS_SHOWN), "runs": runs}
+    return {
+        "noted": await app.call(noted_ticks, cron=cron, limit=TICKS_SHOWN),
+        "runs": await app.crons.runs(cron, limit=TICKS_SHOWN),
+    }
 
 
 @api.get("/health")
