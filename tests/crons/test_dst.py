@@ -39,7 +39,7 @@ SLICE = (
     ("Australia/Eucla", 2009), ("Pacific/Apia", 2011), ("Pacific/Kwajalein", 1993), ("Pacific/Kiritimati", 1994),
     ("Pacific/Chatham", 2026), ("Pacific/Easter", 2026), ("Pacific/Norfolk", 2026),
 )  # fmt: skip
-QUICK = tuple(expr for expr in EXPRESSIONS if expr != "* * * * *")  # it fires at every minute of every scan
+QUICK = EXPRESSIONS[2:]  # the first two fire at nearly every minute of a scan
 
 
 @pytest.mark.parametrize("tz", sorted({tz for tz, _ in SLICE}))

@@ -21,7 +21,7 @@ from actor_scheduler.limits import SECOND_US
 from tests.crons.scan import EXPRESSIONS, MINUTE_US, Naive, Walls, differences, walls_of
 from tests.crons.test_fields import expressions
 
-LAWS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+LAWS = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 DAY_US = 86_400 * SECOND_US
 
 ZONES = (
@@ -66,7 +66,7 @@ def cases(draw: st.DrawFn, spans: int = 0) -> tuple[object, ...]:
 # ------------------------------------------------------------------ next and latest
 
 
-@settings(LAWS, max_examples=100)
+@settings(LAWS, max_examples=60)
 @given(case=cases())
 @example(case=(Cron("* * * * *"), -1))
 @example(case=(Cron("* * * * *"), -5 * SECOND_US))
@@ -138,7 +138,7 @@ def unshared(cron: Cron) -> CronTicks:
 # ------------------------------------------------------------------ count
 
 
-@settings(LAWS, max_examples=80)
+@settings(LAWS, max_examples=50)
 @given(case=cases(spans=2))
 def test_count_is_the_number_of_steps_and_a_sum(case: tuple[Cron, int, int, int]) -> None:
     """count(a, b) is how often next steps, and count(a, c) = count(a, b) + count(b, c)."""
