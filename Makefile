@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types simulate coverage bench load overload recovery crash sigterm powerloss iofaults clean
+.PHONY: help setup demo serve test check lint format types simulate coverage bench load overload recovery crash sigterm powerloss iofaults zones years clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,12 @@ powerloss: .venv/ready ## cut the power at every change of the files, 50,000 ima
 
 iofaults: .venv/ready ## fail every I/O call of every scenario, once and for ever (3 min)
 	$(BIN)/python -m tests.iofaults
+
+zones: .venv/ready ## every change of every time zone, 2000 to 2040, against a scan of every minute (15 min)
+	$(BIN)/python -m tests.crons.dst
+
+years: .venv/ready ## simulated years of crons: crashes, outages, clock steps, deploys
+	$(BIN)/python -m tests.crons.years --seeds 2000
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

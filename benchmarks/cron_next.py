@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from croniter import croniter  # type: ignore[import-untyped]
+from croniter import croniter
 
 from actor_scheduler.crons.fields import fields_of
 from actor_scheduler.crons.schedule import Cron

@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple
 
-from croniter import CroniterError, croniter  # type: ignore[import-untyped]  # it ships no types
+from croniter import CroniterError, croniter
 
 from actor_scheduler.errors import InvalidCron
 
