@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from datetime import timedelta
 from typing import Any
 
+from actor_scheduler.crons.schedule import Every
 from runtime import ActorSchedulerError, App, FunctionError, OutcomeUnknown, PartiallyScheduled
+from tests.crash import crons
 from tests.crash.functions import POOL, call_of, calls_of, options_of, work
 from tests.crash.history import Answer, Ask, plain
 
@@ -66,3 +69,26 @@ async def _call(app: App[Any], ask: Ask) -> Any:
         case "get":
             job = await scheduler.get(ask.target or "")
             return job.state if job is not None else None
+        case _:
+            return await _call_about_crons(app, ask)
+
+
+async def _call_about_crons(app: App[Any], ask: Ask) -> Any:
+    name = ask.cron or ""
+    match ask.do:
+        case "register":
+            every, target, args, options = crons.registered(name)
+            return await app.crons.register(name, every, target, args, **options)
+        case "unregister":
+            return await app.crons.delete(name)
+        case "reschedule":
+            return await app.crons.update(name, schedule=Every(timedelta(microseconds=ask.value or 0)))
+        case "pause":
+            return await app.crons.pause(name)
+        case "resume":
+            return await app.crons.resume(name)
+        case "run_cron":
+            return await app.crons.run_now(name)
+        case "dispatch":
+            given = await app.crons.dispatch(name)
+            return [given.status, given.job_id]

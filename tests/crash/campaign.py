@@ -16,25 +16,42 @@ from typing import Any, Final
 from actor_scheduler import codec
 from actor_scheduler.crashpoints import POINTS
 from actor_scheduler.ids import format_id
-from tests.crash.checker import Violation, check
+from tests.crash import crons
+from tests.crash.checker import check
+from tests.crash.cron_history import AT, CronRun, CronsLeft, CronState, Skip, Ticking
+from tests.crash.crons import VERSIONS
 from tests.crash.history import History, JobRow, Trace, plain
 from tests.crash.lives import Ended, Nursery, clean
 from tests.crash.plan import Plan
+from tests.crash.rules import Violation
 
 CHILDREN: Final = 2  # at once
 _SERIES: Final = 20  # lives on one file
 _TRIES: Final = 3  # of a point that the workload did not reach often enough: each nearer to its first reach
 _REACHES: Final = 9  # a point is drawn to kill at its first to ninth reach, unless it is passed once in a life
-_ONCE: Final = ("boot.", "shutdown.")
+_ONCE: Final = ("boot.", "shutdown.", "manifest.")
 _BOOT: Final = tuple(sorted(point for point in POINTS if point.startswith("boot.")))
 _LINES: Final = 90  # a random kill comes after the first to ninetieth line of a child
 _FINISH_SECONDS: Final = 20.0
 _SLOTS: Final = 100  # for actions; every fourth series has one
 
+_OUTAGES_US: Final = (0, 400_000, 70_000_000)  # before a life: none, one that ticks fall into, one that they miss
+_OUTAGES: Final = (80, 15, 5)
+
 _JOBS: Final = (
     "SELECT seq, nonce, path, kind, state, args, scheduled_at_us, started_at_us, cause, error, key,"
-    " idempotency_key, result, attempt, created_at_us, completed_at_us, lane FROM _scheduler_jobs"
+    " idempotency_key, result, attempt, created_at_us, completed_at_us, lane FROM _scheduler_jobs WHERE cron IS NULL"
 )
+_CRON_RUNS: Final = (
+    "SELECT seq, nonce, cron, kind, state, tick_us, cause, attempt, created_at_us, coalesce(completed_at_us, 0), lane"
+    " FROM _scheduler_jobs WHERE cron IS NOT NULL"
+)
+_CRON_LOG: Final = (
+    "SELECT change, name, spec, anchor_us, watermark_us, fire_at_us, paused_at_us IS NOT NULL, note, trouble"
+    " FROM cron_log ORDER BY number"
+)
+_LOGGED: Final = "SELECT count(*) FROM sqlite_schema WHERE name = 'cron_log'"
+_SKIPS: Final = "SELECT cron, reason, first_tick_us, last_tick_us, ticks FROM _scheduler_skips"
 
 _ATTEMPTS: Final = (
     "SELECT job_seq, nonce, tried.attempt, ended_at_us FROM _scheduler_attempts AS tried"
@@ -150,8 +167,9 @@ def first_plan(folder: Path, seed: int) -> Plan:
     db, starts = str(folder / "crash.db"), str(folder / "starts")
     slots = 1 if seed % 4 == 3 else _SLOTS
     return Plan(
-        db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=workers, calls=calls, slots=slots, rich=True
-    )
+        db=db, starts=starts, seed=seed, auth=seed % 2 == 1, workers=workers, calls=calls, slots=slots, rich=True,
+        manifest=seed % VERSIONS,
+    )  # fmt: skip
 
 
 def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Plan | None = None) -> Report:
@@ -171,7 +189,7 @@ def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Pl
         if kill.point is not None and not ended.killed and kill.tries < _TRIES:
             waiting.append(replace(kill, after=max(kill.after // 3, 1), tries=kill.tries + 1))
         life += 1
-    finish = replace(last or first, life=life, slots=_SLOTS)
+    finish = replace(at_life(last or first, life), slots=_SLOTS)
     if finish.finish_within_s is None:
         finish = replace(finish, finish_within_s=_FINISH_SECONDS)
     _note(report, first.seed, life, None, nursery.live(finish.save(folder / "plan.json")))
@@ -183,23 +201,40 @@ def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Pl
 
 def _live(first: Plan, life: int, kill: Kill, history: History, nursery: Nursery) -> Ended:
     resend = [plain(ask) for ask in history.unacknowledged()]
-    ids = [ack for op, acks in history.answers.items() for a in acks if a.verdict == "ack" for ack in _ids(a.value)]
+    ids = [
+        ack for op, acks in history.answers.items() if history.asks[op][0][0].cron is None
+        for a in acks if a.verdict == "ack" for ack in _ids(a.value)
+    ]  # fmt: skip
     lost = random.Random(f"{first.seed} {life}")
     resend.extend(  # an acknowledgement may be lost on the way: some that were received are sent again as well
         plain(sent[0][0]) for op, sent in history.asks.items() if sent[0][0].idem and lost.random() < 0.03
     )
     plan = replace(
-        first,
-        life=life,
-        resend=resend,
-        targets=ids[-20:],
-        die_at=kill.point,
+        at_life(first, life), resend=resend, targets=ids[-20:], crons=_crons(history), die_at=kill.point,
         die_after=kill.after,
-    )
+    )  # fmt: skip
     ended = nursery.live(plan.save(Path(first.db).with_name("plan.json")), kill.after if kill.point is None else None)
     for event in ended.events:
         history.take(event)
     return ended
+
+
+def at_life(first: Plan, life: int) -> Plan:
+    """Return the plan of one life: the versions of its crons change, and at times there is an outage before it."""
+    if first.manifest is None:
+        return replace(first, life=life)
+    version, ahead_us = first.manifest, 0
+    for at in range(1, life + 1):
+        rng = random.Random(f"{first.seed} life {at}")
+        version = rng.randrange(VERSIONS) if rng.random() < 0.4 else version
+        ahead_us += rng.choices(_OUTAGES_US, _OUTAGES)[0]
+    return replace(first, life=life, manifest=version, ahead_us=ahead_us)
+
+
+def _crons(history: History) -> list[str]:
+    """Return the crons that somebody was told are registered."""
+    sent = (asks[0][0] for asks in history.asks.values())
+    return [ask.cron for ask in sent if ask.do == "register" and ask.cron is not None and history.acks(ask.op)]
 
 
 def _ids(value: object) -> list[str]:
@@ -234,10 +269,26 @@ def read_out(history: History, db: Path, starts: Path) -> None:
         }
         set_to = file.execute("SELECT value FROM _scheduler_meta WHERE name = 'set:pool:side'").fetchone()
         history.pool = set_to[0] if set_to is not None else None
-        history.effects = [Trace(*values) for values in file.execute("SELECT op, job, at_us FROM effects")]
+        effects = [Trace(*values) for values in file.execute("SELECT op, job, at_us FROM effects")]
+        logged = file.execute(_CRON_LOG).fetchall() if file.execute(_LOGGED).fetchone()[0] else []
+        runs = [CronRun(format_id(seq, nonce), *values) for seq, nonce, *values in file.execute(_CRON_RUNS)]
+        skips = [Skip(*values) for values in file.execute(_SKIPS)]
     lines = starts.read_text(encoding="utf-8").split("\n")[:-1] if starts.exists() else []
-    started = (line.split(" ") for line in lines)
-    history.starts = [Trace(op, job, int(at_us), int(attempt)) for op, job, at_us, attempt in started]
+    started = [
+        Trace(op, job, int(at_us), int(attempt)) for op, job, at_us, attempt in (line.split(" ") for line in lines)
+    ]
+    history.effects = [trace for trace in effects if AT not in trace.op]
+    history.starts = [trace for trace in started if AT not in trace.op]
+    history.crons = CronsLeft(
+        [
+            CronState(change, name, Ticking.of(spec), anchor, upto, fire, bool(paused), *more)
+            for change, name, spec, anchor, upto, fire, paused, *more in logged
+        ],
+        runs,
+        skips,
+        [trace for trace in effects if AT in trace.op],
+        [trace for trace in started if AT in trace.op],
+    )
 
 
 def _row(values: Sequence[Any]) -> JobRow:
@@ -290,8 +341,23 @@ def _count(report: Report, history: History) -> None:
         counts[f"jobs: {row.state}{f' ({row.cause})' if row.cause and row.state != 'pending' else ''}"] += 1
         counts["jobs in lanes"] += row.lane is not None
         counts["jobs tried again"] += row.attempt > 1
+    _count_crons(counts, history)
     known = {row.id for row in history.rows}
     counts["jobs forgotten"] += sum(
         job_id not in known for op, sent in history.asks.items() for ack in history.acks(op) for job_id in _ids(ack)
         if sent[0][0].do == "schedule"
     )  # fmt: skip
+
+
+def _count_crons(counts: Counter[str], history: History) -> None:
+    left = history.crons
+    counts["crons: changes of a row"] += len(left.log)
+    counts["crons: registered"] += sum(state.change == "insert" and crons.END in state.name for state in left.log)
+    counts["crons: deleted"] += sum(state.change == "delete" for state in left.log)
+    counts["crons: ticks that ran"] += sum(run.tick_us is not None for run in left.runs)
+    counts["crons: runs by hand"] += sum(run.tick_us is None for run in left.runs)
+    for run in left.runs:
+        counts[f"runs: {run.kind} {run.state}{f' ({run.cause})' if run.cause else ''}"] += 1
+    for skip in left.skips:
+        counts[f"ticks skipped: {skip.reason}"] += skip.ticks
+        counts[f"stretches skipped: {skip.reason}"] += 1

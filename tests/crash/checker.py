@@ -7,50 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
 
+from tests.crash.cron_rules import broken_crons
 from tests.crash.history import PAUSE_US_MIN, TERMINAL, Body, History, JobRow, Trace, seq_of
+from tests.crash.rules import Rule, Violation
 from tests.crash.view import View
-
-
-class Rule(StrEnum):
-    """The promises, one name each."""
-
-    LOST = "an acknowledged job or mutation is gone"
-    UNFINISHED = "a job has not ended though the app was left to finish"
-    REFUSED_EXISTS = "something definitely refused exists"
-    SPLIT = "a mutation's effect and its success differ"
-    DOUBLED = "a mutation took effect more than once"
-    JOB_DOUBLED = "one request made more than one job"
-    STARTED_TWICE = "an action was started more often than it may be, or one attempt of it twice"
-    ATTEMPTS = "an attempt was not counted, or counted twice"
-    LANE = "two jobs of a lane ran at once, or in the wrong order"
-    NOT_STARTED = "an action succeeded without having been started"
-    EARLY = "something ran before it was due"
-    CANCELED_RAN = "a job ran, or will, though its cancellation was acknowledged"
-    CANCELED_BY_NOBODY = "a job is canceled and nobody canceled it"
-    ROLLED_BACK = "something of a rolled-back mutation exists"
-    CHILD_MISSING = "a committed function's scheduled job is missing"
-    PARTIAL = "a part of an all-or-none batch exists"
-    IDEMPOTENCY = "one idempotency key stands for more than one call"
-    ID_REUSED = "one id, or its number, was given out for two jobs"
-    NUMBER_REUSED = "the number of a rolled-back job, whose id was handed out, was given out again"
-    STATE_CHANGED = "a job that was seen ended has another state now"
-    UNPLANNED = "a job's outcome is not the one its function gave"
-    GHOST = "something exists that nobody asked for, or that was dropped"
-    SETTING = "an acknowledged setting does not hold"
-    UNEXPECTED = "a call failed in an unexpected way"
-    FILE = "the file is damaged"
-
-
-class Violation(NamedTuple):
-    """One broken promise."""
-
-    rule: Rule
-    subject: str
-    detail: str = ""
 
 
 def check(history: History) -> list[Violation]:
@@ -270,21 +232,12 @@ def _children(view: View) -> Iterator[Violation]:
     for op, body in view.bodies.items():
         if op in view.nested and view.effects[op]:
             yield Violation(Rule.ROLLED_BACK, op, "the effect of a nested mutation that failed")
-        done = _stands(view, body)
+        done = view.stands(body)
         for child in body.children:
             if done is True and not view.rows[child.op]:
                 yield Violation(Rule.CHILD_MISSING, child.op, f"of {op}")
             if done is False and view.rows[child.op]:
                 yield Violation(Rule.ROLLED_BACK, child.op, f"of {op}")
-
-
-def _stands(view: View, body: Body) -> bool | None:
-    """Return whether what this body scheduled must exist (True), must not (False), or may (None)."""
-    if body.kind == "mutation":
-        return view.effects[body.op] > 0
-    if any(row.state == "success" for row in view.rows[body.op]):
-        return True
-    return None if any(view.starts[row.id] for row in view.rows[body.op]) else False
 
 
 def _batches(view: View) -> Iterator[Violation]:
@@ -365,5 +318,5 @@ def _file(view: View) -> Iterator[Violation]:
 
 _RULES = (
     _acknowledged, _refused, _unexpected, _reported, _finished, _mutations, _actions, _early, _canceled, _outcomes,
-    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file, _lanes, _settings,
+    _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file, _lanes, _settings, broken_crons,
 )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -24,7 +25,9 @@ import uvloop
 
 from actor_scheduler import crashpoints, pruning, retention
 from actor_scheduler.store.sqlite import connection, store
-from runtime import App
+from actor_scheduler.times import to_datetime
+from runtime import ActorSchedulerError, App
+from tests.crash import crons
 from tests.crash.asking import answer, new_jobs
 from tests.crash.forking import serve
 from tests.crash.functions import make_app, wall_us
@@ -43,15 +46,18 @@ class Life:
         self._out = out
         self._app: App[Any] = make_app(
             plan.db, plan.starts, auth=plan.auth, hurried=plan.finish_within_s is not None, grace=plan.grace_s,
-            max_running_actions=plan.slots,
+            max_running_actions=plan.slots, manifest=plan.manifest, ahead_us=plan.ahead_us,
         )  # fmt: skip
         self._targets: list[str] = list(plan.targets)
         self._brief: list[str] = []
+        self._crons: list[str] | None = list(plan.crons) if plan.manifest is not None else None
 
     async def run(self) -> None:
         """Start, ask for everything, and stop while some calls are still under way."""
         plan = self._plan
         async with self._app:
+            if plan.manifest is not None:
+                self._tell("manifest", plan.manifest)
             if plan.finish_within_s is not None:
                 await self._finish(plan.finish_within_s)
                 return
@@ -65,23 +71,45 @@ class Life:
     async def _work(self, prefix: str, calls: int | None = None) -> None:
         rng = random.Random(f"{self._plan.seed} {prefix}")
         # All aim at each other's jobs.
-        workload = Workload(rng, prefix, self._targets, self._plan.only, brief=self._brief, rich=self._plan.rich)
+        workload = Workload(
+            rng, prefix, self._targets, self._plan.only, brief=self._brief, rich=self._plan.rich, cron_names=self._crons
+        )
         for _ in range(calls if calls is not None else self._plan.calls):
             for ask in workload.next():
                 await self._send(ask)
 
     async def _finish(self, seconds: float) -> None:
-        """Return when every job has ended; after `seconds` in any case: a lost job is to be seen."""
+        """Return when every job has ended and no cron fires; after `seconds` in any case: a lost job is to be seen."""
         scheduler = self._app.scheduler
         try:
             async with asyncio.timeout(seconds):
-                while waiting := [
-                    job.id for state in ("pending", "in_progress") async for job in scheduler.list(state=state)
-                ]:
+                if self._crons is not None:
+                    await self._crons_have_caught_up()
+                while True:
+                    waiting = [
+                        job.id for state in ("pending", "in_progress") async for job in scheduler.list(state=state)
+                    ]
+                    fired = await self._pause_crons()  # a job may have registered one more
+                    if not fired and not waiting:
+                        return
                     waits = (scheduler.wait(job_id) for job_id in waiting)
                     await asyncio.gather(*waits, return_exceptions=True)  # one that was forgotten meanwhile is none
         except TimeoutError:
             return
+
+    async def _crons_have_caught_up(self) -> None:
+        now_us = wall_us()
+        self._tell("caught_up", now_us)
+        while [info async for info in self._app.crons.list() if info.next_at and info.next_at <= to_datetime(now_us)]:
+            await asyncio.sleep(0.002)
+
+    async def _pause_crons(self) -> bool:
+        """Let no cron fire any more; return whether one did until now."""
+        firing = [info.name async for info in self._app.crons.list() if info.next_at is not None]
+        for name in firing:
+            with contextlib.suppress(ActorSchedulerError):  # it has deleted itself
+                await self._app.crons.pause(name, note=crons.FINISH)
+        return bool(firing)
 
     async def _send(self, ask: Ask) -> None:
         self._tell("ask", plain(ask), wall_us())
@@ -90,6 +118,8 @@ class Life:
         self._targets.extend(new_jobs(ask, given))
         if ask.bodies and ask.bodies[0].brief:
             self._brief.extend(new_jobs(ask, given))
+        if ask.do == "register" and ask.cron is not None and given.verdict == "ack" and self._crons is not None:
+            self._crons.append(ask.cron)
 
     def _tell(self, *event: Any) -> None:
         os.write(self._out, json.dumps(event, separators=(",", ":")).encode() + b"\n")
@@ -101,6 +131,8 @@ def live(plan: Plan, out: int) -> None:
         from tests.crash import planted
 
         planted.plant(plan.planted)
+    if plan.manifest is not None:
+        crons.prepare()
     for module in (retention, pruning):
         vars(module).update(PRUNE_US=_PRUNE_US)  # a life is too short for the real one
     if plan.die_at is not None:

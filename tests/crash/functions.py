@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+from actor_scheduler.clock import SystemClock
 from actor_scheduler.model import JobOptions
 from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, Retry
+from tests.crash import crons
+from tests.crash.cron_history import AT
 from tests.crash.history import PAUSE_PART, PAUSE_US, Body, plain
 
 crash = Namespace("crash")
@@ -31,17 +34,36 @@ _NAP_US = 5_000
 _BRIEFLY = timedelta(milliseconds=1)
 _record_start: Callable[[bytes], None] | None = None
 _nap_us_max: int | None = None
+_ahead_us = 0
 
 
 def wall_us() -> int:
-    """Return the wall clock in microseconds."""
-    return time.time_ns() // 1_000
+    """Return the wall clock in microseconds, as the app has it."""
+    return time.time_ns() // 1_000 + _ahead_us
 
 
-def make_app(db: str, starts: str, *, auth: bool, hurried: bool = False, **options: Any) -> App[Any]:
+class Ahead(SystemClock):
+    """A clock that is ahead of the real one, so that lives which follow each other have an outage between them."""
+
+    def now_us(self) -> int:
+        """Return what this clock shows."""
+        return wall_us()
+
+
+def make_app(
+    db: str,
+    starts: str,
+    *,
+    auth: bool,
+    hurried: bool = False,
+    manifest: int | None = None,
+    ahead_us: int = 0,
+    **options: Any,
+) -> App[Any]:
     """Make the app. Starts of actions go to the file `starts`; with `auth` due mutations are prepared on the loop.
 
-    In a hurried one no action sleeps for longer than usual.
+    In a hurried one no action sleeps for longer than usual.  `manifest` is the version of its crons; without one it
+    leaves those alone that the file has.
     """
     fd = os.open(starts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -49,14 +71,20 @@ def make_app(db: str, starts: str, *, auth: bool, hurried: bool = False, **optio
         os.write(fd, line)
         os.fsync(fd)
 
-    global _record_start, _nap_us_max
+    global _record_start, _nap_us_max, _ahead_us
     _record_start = record
+    _ahead_us = ahead_us
+    if ahead_us:
+        options["clock"] = Ahead()
     _nap_us_max = _NAP_US if hurried else None
     if auth:
         options["auth"] = _nobody
+    options["cron_activation"] = "manual" if manifest is None else "automatic"
     app: App[Any] = App(db, namespaces=[crash], **options)
     app.schema(SCHEMA)
     app.pool(POOL, 10)
+    if manifest is not None:
+        app.crons.define_crons([defined.job() for defined in crons.manifest(manifest)])
     return app
 
 
@@ -117,6 +145,8 @@ async def _work(ctx: MutationCtx, told: Body) -> dict[str, Any]:
         except FunctionError as error:
             ids.extend(error.data["ids"] if error.data else ())
     canceled = told.cancel is not None and await ctx.scheduler.cancel(told.cancel)
+    if told.registers is not None:
+        await _register(ctx, told.registers)
     if told.deadly:
         os._exit(DEADLY)
     if told.fail or _attempt(ctx.invoker) <= told.flaky:
@@ -145,12 +175,45 @@ async def _act(ctx: ActionCtx, told: Body) -> int:
         await ctx.run_mutation(work, body=plain(told.inner))
     for child in told.children:
         await ctx.scheduler.run_after(child.delay_us / 1_000_000, call_of(child), **options_of(child))
+    if told.registers is not None:
+        await _register(ctx, told.registers)
     await _nap(ctx, told)
     if told.deadly:
         os._exit(DEADLY)
     if told.fail or attempt <= told.flaky:
         raise FunctionError("PLANNED", "this action was told to fail")
     return 1
+
+
+@crash.mutation
+async def tick(ctx: MutationCtx, *, name: str) -> None:
+    """Leave one effect row for the tick of a cron; delete the cron, if its name says so."""
+    await ctx.db.execute(
+        "INSERT INTO effects VALUES (?, ?, 'job', ?, x'')",
+        (_op(ctx, name), getattr(ctx.invoker, "job_id", None), wall_us()),
+    )
+    if name.endswith(crons.ONCE):
+        await ctx.crons.delete(name)
+
+
+@crash.action
+async def tock(ctx: ActionCtx, *, name: str) -> None:
+    """Record, outside the database, that the run of a cron's tick has started."""
+    assert _record_start is not None
+    job = getattr(ctx.invoker, "job_id", "live")
+    _record_start(f"{_op(ctx, name)} {job} {wall_us()} {_attempt(ctx.invoker)}\n".encode())
+    await ctx.sleep(_NAP_US / 1_000_000)
+
+
+def _op(ctx: MutationCtx | ActionCtx, name: str) -> str:
+    """Return a name for what a run was told: its cron and its tick; one by hand has none."""
+    at_us = getattr(ctx.invoker, "scheduled_at_us", 0) if ctx.invoker.source == "cron" else ""
+    return f"{name}{AT}{at_us}"
+
+
+async def _register(ctx: MutationCtx | ActionCtx, name: str) -> None:
+    every, target, args, options = crons.registered(name)
+    await ctx.crons.register(name, every, target, args, **options)
 
 
 def _attempt(invoker: object) -> int:

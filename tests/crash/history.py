@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Do: TypeAlias = Literal["schedule", "many", "live", "cancel", "get", "wait", "drop", "pool"]
+from tests.crash.cron_history import CronsLeft
+
+Do: TypeAlias = Literal[
+    "schedule", "many", "live", "cancel", "get", "wait", "drop", "pool",
+    "register", "unregister", "reschedule", "pause", "resume", "run_cron", "dispatch",
+]  # fmt: skip
 Kind: TypeAlias = Literal["mutation", "action"]
 Verdict: TypeAlias = Literal["ack", "refused", "unknown", "error"]
 
@@ -29,7 +34,7 @@ class Body:
     `cancel` is a job it cancels; with `fail` it raises at its very end; an action with `writes` runs a mutation, sleeps
     for `nap_us`, and, when it is canceled in its sleep, goes on for `stubborn_us`.  As a job it is tried up to `tries`
     times, of which the first `flaky` fail; `timeout_us` bounds an action's attempts (0: nothing does); `lane` is the
-    lane it waits in; a `brief` one is forgotten soon after it ended; a `deadly` one ends its process.
+    lane it waits in; a `brief` one is forgotten soon after it ended; a `deadly` one ends its process; `registers` is a cron that it registers.
     """
 
     op: str
@@ -48,6 +53,7 @@ class Body:
     lane: str | None = None
     brief: bool = False
     deadly: bool = False
+    registers: str | None = None
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Body:
@@ -80,7 +86,8 @@ class Ask:
     target: str | None = None  # a job's id, of cancel, get, wait and drop
     target_key: str | None = None  # of cancel
     running: bool = False  # of cancel: a running action is to stop
-    value: int | None = None  # of pool: its new limit
+    value: int | None = None  # of pool: its new limit; of reschedule: the new interval in microseconds
+    cron: str | None = None  # its name, of all that is about one
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Ask:
@@ -163,6 +170,9 @@ class History:
     failed_us: dict[tuple[str, int], int] = field(default_factory=dict)  # when an attempt failed, if another followed
     file_errors: Sequence[str] = ()
     pool: int | None = None  # the limit that was set
+    crons: CronsLeft = field(default_factory=CronsLeft)
+    manifest: int | None = None  # the version with which the app last started
+    caught_up_us: int | None = None  # when the last life had waited for every cron
 
     def take(self, event: Sequence[Any]) -> None:
         """Add one line of a child's pipe."""
@@ -172,6 +182,10 @@ class History:
                 self.asks.setdefault(asked.op, []).append((asked, at_us))
             case ["answer", op, verdict, value, leaked, *at_us]:
                 self.answers.setdefault(op, []).append(Answer(verdict, value, tuple(leaked), *at_us))
+            case ["manifest", version]:
+                self.manifest = version
+            case ["caught_up", at_us]:
+                self.caught_up_us = at_us
             case _:
                 msg = f"a child wrote {event!r}"
                 raise ValueError(msg)

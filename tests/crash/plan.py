@@ -31,6 +31,9 @@ class Plan:
     grace_s: float = 10.0
     slots: int = 100
     rich: bool = False  # retries, time limits, lanes, cancels of what runs, jobs that are forgotten
+    manifest: int | None = None  # which version of the crons the code defines; None: there are no crons at all
+    crons: Sequence[str] = field(default_factory=list)  # those that were registered before
+    ahead_us: int = 0  # how far its clock is ahead of the real one: what passes between two lives is an outage
     planted: str | None = None
 
     def save(self, path: Path) -> Path:

@@ -14,10 +14,11 @@ import pytest
 
 from actor_scheduler.crashpoints import POINTS
 from tests.crash.campaign import Report, plan_kills, read_out, run
-from tests.crash.checker import Rule, check
+from tests.crash.checker import check
 from tests.crash.history import History
 from tests.crash.lives import live_once
 from tests.crash.plan import Plan
+from tests.crash.rules import CRON_RULES, Rule
 
 SEED = int(os.environ.get("CRASH_SEED", "1"))
 KNOWN: set[Rule] = set()
@@ -32,7 +33,6 @@ class Row:
     rules: tuple[Rule, ...]
 
 
-# K11 and K12 are those of crons.
 ROWS = {
     "k1_in_the_commit_of_a_schedule": Row(
         "turn.before_begin turn.begun schedule.before_insert schedule.inserted turn.before_commit",
@@ -62,6 +62,17 @@ ROWS = {
         (Rule.STARTED_TWICE, Rule.NOT_STARTED, Rule.ATTEMPTS, Rule.LANE),
     ),
     "k10_at_the_outcome_of_an_action": Row("complete.written turn.committed", (Rule.STATE_CHANGED, Rule.NOT_STARTED)),
+    "k11_before_the_commit_of_a_tick": Row(
+        "cron.before cron.runs_written cron.moved turn.before_commit",
+        (*CRON_RULES, Rule.SPLIT, Rule.DOUBLED, Rule.UNFINISHED),
+    ),
+    "k12_after_the_commit_of_a_tick": Row(
+        "turn.committed turn.replied", (*CRON_RULES, Rule.DOUBLED, Rule.STARTED_TWICE, Rule.UNFINISHED)
+    ),
+    "k3_in_the_change_of_a_cron": Row(
+        "cron.stored cron.deleted manifest.staged manifest.activated",
+        (*CRON_RULES, Rule.ROLLED_BACK, Rule.CHILD_MISSING, Rule.SETTING),
+    ),
     "k13_in_a_cancel": Row("cancel.before cancel.after", (Rule.CANCELED_RAN, Rule.CANCELED_BY_NOBODY)),
     "k14_at_the_next_attempt_of_a_job": Row(
         "retry.before retry.written", (Rule.ATTEMPTS, Rule.STARTED_TWICE, Rule.EARLY, Rule.LANE)
@@ -124,7 +135,10 @@ def test_the_campaign_is_as_large_as_it_says(report: Report) -> None:
         "refused: PLANNED", "refused: KeyConflict", "refused: NotStarted", "ids of rolled-back jobs",
         "jobs: success", "jobs: canceled", "jobs: failed (error)", "jobs: failed (interrupted)", "action starts",
         "lives that ended by themselves", "cancel of what runs: True", "jobs: failed (timeout)", "jobs in lanes",
-        "jobs tried again", "jobs forgotten",
+        "jobs tried again", "jobs forgotten", "crons: registered", "crons: deleted", "crons: runs by hand",
+        "runs: mutation success", "runs: action success", "runs: action failed (interrupted)",
+        "runs: mutation canceled (stale_manifest)", "ticks skipped: policy", "ticks skipped: cap", "ticks skipped: age",
+        "ticks skipped: overlap", "ticks skipped: paused", "ticks skipped: stale_manifest", "ticks skipped: disabled",
     ],
 )  # fmt: skip
 def test_the_campaign_meets_every_kind_of_answer_and_end(report: Report, what: str) -> None:

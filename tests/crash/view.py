@@ -74,6 +74,14 @@ class View:
         ops |= {trace.op for trace in self.history.effects if trace.job == job_id}
         return not any(op in self.bodies and self.bodies[op].brief for op in ops)
 
+    def stands(self, body: Body) -> bool | None:
+        """Return whether what this body scheduled must exist (True), must not (False), or may (None)."""
+        if body.kind == "mutation":
+            return self.effects[body.op] > 0
+        if any(row.state == "success" for row in self.rows[body.op]):
+            return True
+        return None if any(self.starts[row.id] for row in self.rows[body.op]) else False
+
     def answered_us(self, op: str) -> int | None:
         """Return when this call was first acknowledged; None when it was not."""
         return min(

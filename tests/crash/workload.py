@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from tests.crash.history import Ask, Body, Kind
+from tests.crash import crons
+from tests.crash.history import Ask, Body, Do, Kind
 
 _DELAYS_US: Final = (0, 0, 0, 1_000, 3_000, 8_000, 20_000, 40_000, 300_000)
 _SHARED_KEYS: Final = ("a", "b", "c")
@@ -19,6 +20,10 @@ _MIX: Final = {
     "key_then_cancel": 6, "get": 7, "wait": 4,
 }  # fmt: skip
 _RICH_MIX: Final = {**_MIX, "drop": 5, "pool": 4}
+_CRON_MIX: Final = {
+    "register": 5, "register_inside": 5, "unregister": 4, "reschedule": 3, "pause": 2, "resume": 3, "run_cron": 3,
+    "dispatch": 3, "drop": 9,
+}  # fmt: skip
 
 
 class Sleeper(NamedTuple):
@@ -41,6 +46,7 @@ class Workload:
         sleepers: Sequence[Sleeper] = (),
         brief: Sequence[str] = (),
         rich: bool = False,
+        cron_names: list[str] | None = None,
     ) -> None:
         self._rng = rng
         self._prefix = prefix
@@ -49,13 +55,14 @@ class Workload:
         self._sleepers = sleepers
         self._brief = brief  # ids of jobs that may be dropped
         self._rich = rich
+        self._crons = cron_names  # names of those that were registered; None: there are no crons
         self._targets = targets  # ids that may be canceled or looked up; whoever learns of one adds it
 
     def next(self) -> list[Ask]:
         """Return the next call, or a few that belong together, to be sent one after the other."""
         op = f"{self._prefix}.{self._count}"
         self._count += 1
-        mix = _RICH_MIX if self._rich else _MIX
+        mix = {**(_RICH_MIX if self._rich else _MIX), **(_CRON_MIX if self._crons is not None else {})}
         name = self._only or self._rng.choices(list(mix), list(mix.values()))[0]
         draw: Callable[[str], list[Ask]] = getattr(self, f"_{name}")
         return draw(op)
@@ -152,3 +159,41 @@ class Workload:
     def _wait(self, op: str) -> list[Ask]:
         target = self._target()
         return [Ask(op, "wait", target=target)] if target is not None else self._schedule(op)
+
+    # ------------------------------------------------------------ crons
+
+    def _register(self, op: str) -> list[Ask]:
+        end = self._rng.choice((crons.ONCE, crons.GONE, crons.KEPT))
+        # Only what stays is sent again: the others may have been deleted meanwhile.
+        return [Ask(op, "register", cron=op + end, idem=f"once-{op}" if end == crons.KEPT else None)]
+
+    def _register_inside(self, op: str) -> list[Ask]:
+        if self._rng.random() < 0.6:
+            name = op + self._rng.choice((crons.ONCE, crons.KEPT))
+            return [Ask(op, "live", (Body(op, fail=self._rng.random() < 0.5, registers=name),))]
+        # Not one that deletes itself: an action's next attempt would register it again.
+        return [Ask(op, "schedule", (replace(self._body(op, deep=False), registers=op + crons.KEPT),))]
+
+    def _unregister(self, op: str) -> list[Ask]:
+        return self._about("unregister", op, self._known(crons.GONE))
+
+    def _reschedule(self, op: str) -> list[Ask]:
+        return self._about("reschedule", op, self._known(crons.GONE), self._rng.choice((100_000, 150_000, 333_333)))
+
+    def _pause(self, op: str) -> list[Ask]:
+        return self._about("pause", op, [*crons.STEADY, *self._known(crons.KEPT)])
+
+    def _resume(self, op: str) -> list[Ask]:
+        return self._about("resume", op, [*crons.STEADY, *self._known(crons.KEPT)])
+
+    def _run_cron(self, op: str) -> list[Ask]:
+        return self._about("run_cron", op, [*crons.STEADY, *self._known(crons.KEPT)])
+
+    def _dispatch(self, op: str) -> list[Ask]:
+        return self._about("dispatch", op, [crons.OUTSIDE])
+
+    def _known(self, end: str) -> list[str]:
+        return [name for name in (self._crons or ())[-12:] if name.endswith(end)]
+
+    def _about(self, do: Do, op: str, names: Sequence[str], value: int | None = None) -> list[Ask]:
+        return [Ask(op, do, cron=self._rng.choice(names), value=value)] if names else self._register(op)
