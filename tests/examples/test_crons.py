@@ -103,10 +103,10 @@ async def test_after_an_outage_one_digest_covers_the_mornings_that_were_missed(t
 
 
 async def test_a_digest_by_hand_is_of_the_day_asked_for(tmp_path: Path) -> None:
-    """`run_now` takes the moment to stand in; only crons may send digests, the app's own code may not."""
+    """`run_now` takes the moment to stand in: its day is that of Paris. The app's own code may not send digests."""
     async with open_shop(tmp_path) as shop:
         await order_tea(shop)  # on the first of January
-        await shop.crons.run_now("daily digest", scheduled_at=datetime(2026, 1, 2, 8, tzinfo=PARIS))
+        await shop.crons.run_now("daily digest", scheduled_at=datetime(2026, 1, 2, 0, 30, tzinfo=PARIS))
         await shop.settle()
         assert await mails(shop, OWNER) == [("2026-01-01T00:00:00+00:00", "2026-01-01: 1 orders, 6.00 EUR")]
         with pytest.raises(AccessDenied):
