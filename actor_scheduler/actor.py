@@ -77,15 +77,16 @@ class Actor:
         stuck_seconds: float = STUCK_SECONDS,
         on_stuck: Callable[[], object] | None = None,
         prunes: bool = True,
+        ticks: bool = True,
         first: Sequence[Unit] = (),
     ) -> None:
-        """Make an actor; `first` is what must be durable before anything is dispatched."""
+        """Make an actor; `first` must be durable before anything is dispatched. Without `ticks` no cron fires."""
         self._wake = asyncio.Event()
         self._stirred = asyncio.Event()
         self._store = store
         self._host = host
         self._clock = clock
-        self.dispatch = Dispatch(host.routing, slots, window_max)
+        self.dispatch = Dispatch(host.routing, slots, window_max, ticks=ticks)
         self.settings = Settings(host.routing)
         self._pruning = Pruning(enabled=prunes)
         self.attempts = Attempts(

@@ -26,20 +26,21 @@ class Dispatch:
     prepared; never both.
     """
 
-    def __init__(self, routing: Routing, slots: int, window_max: int) -> None:
+    def __init__(self, routing: Routing, slots: int, window_max: int, *, ticks: bool = True) -> None:
         self._routing = routing
+        self._ticks = ticks
         self._slots = slots
         self._window_max = window_max
         self._window_load = min(WINDOW_LOAD, window_max)
         self._due_max = TURN_DUE_MAX
         self.index = JobIndex(entries_max=window_max)
-        self.gates = Gates(routing, slots, {})
+        self.gates = Gates(routing, slots, {}, ticks=ticks)
         self._out: set[Entry] = set()
         self._unsure: set[str] = set()  # queues in which one of these left and came back in the turn being settled
 
     def begin(self, found: Found) -> None:
         """Start from what stands in the store, with nothing running."""
-        self.gates = Gates(self._routing, self._slots, found.starts)
+        self.gates = Gates(self._routing, self._slots, found.starts, ticks=self._ticks)
         self.rebuild(found)
 
     def rebuild(self, found: Found) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from actor_scheduler.model import CRONS
 from actor_scheduler.queues import SLOTS, Rate, Routing, base_of, holds_actions
 
 if TYPE_CHECKING:
@@ -93,11 +94,13 @@ class RateGate:
 class Gates:
     """All gates of an app, and which of them a queue passes."""
 
-    def __init__(self, routing: Routing, slots: int, starts: Mapping[str, Iterable[int]]) -> None:
-        """Make the gates; `starts` is what each rate has let through before this boot."""
+    def __init__(
+        self, routing: Routing, slots: int, starts: Mapping[str, Iterable[int]], *, ticks: bool = True
+    ) -> None:
+        """Make the gates; `starts` is what each rate has let through before. Without `ticks` no cron fires."""
         self._passes = routing.passes
         self._gates: dict[str, Gate] = {SLOTS: Slots(slots)}
-        self._by_queue: dict[str, tuple[Gate, ...]] = {}
+        self._by_queue: dict[str, tuple[Gate, ...]] = {} if ticks else {CRONS: (Slots(0),)}
         for name, limit in routing.gates.items():
             if isinstance(limit, Rate):
                 self._gates[name] = RateGate(limit, starts.get(name, ()))

@@ -147,6 +147,7 @@ class App(Generic[AuthT]):
         self._stuck_seconds = STUCK_SECONDS
         self._in_harness = False
         self._prunes = True
+        self._ticks = True
         self._pools: dict[str, int] = {}
         self._hooks = Hooks()
         self._backups: set[asyncio.Future[Backup]] = set()
@@ -365,6 +366,7 @@ class App(Generic[AuthT]):
             stuck_seconds=self._stuck_seconds,
             on_stuck=self._on_stuck,
             prunes=self._prunes,
+            ticks=self._ticks,
             first=[first],
         )
         engine.attach(actor, store)

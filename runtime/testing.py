@@ -60,7 +60,8 @@ class Harness(Generic[AuthT]):
 
     `start` is the virtual time at the beginning (aware); `db` a file to use and keep, instead of a temporary one;
     `seed` decides the ids.  Ended jobs are kept, so that a test can look at them after years; `prune=True` forgets them
-    as in production.  Everything runs on the event loop's own thread, so the same test gives the same run.
+    as in production.  With `crons=False` no cron ticks by itself, in tests that are about something else: `run_now` and
+    `dispatch` work.  Everything runs on the event loop's own thread, so the same test gives the same run.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Harness(Generic[AuthT]):
         db: str | os.PathLike[str] | None = None,
         seed: int = 0,
         prune: bool = False,
+        crons: bool = True,
     ) -> None:
         if start.utcoffset() is None:
             msg = "start must be an aware datetime"
@@ -81,6 +83,7 @@ class Harness(Generic[AuthT]):
         self._db = None if db is None else Path(db)
         self._folder: str | None = None
         self._prunes = prune
+        self._ticks = crons
         self._nonces = SeededNonces(seed)
         self._before: dict[str, Any] = {}
         self._seen: set[tuple[str, int]] = set()
@@ -92,7 +95,7 @@ class Harness(Generic[AuthT]):
         app = self.app
         self._before = {
             name: getattr(app, name)
-            for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous", "_in_harness", "_prunes")
+            for name in ("_db", "_clock", "_make_store", "_nonces", "_synchronous", "_in_harness", "_prunes", "_ticks")
         }
         if self._db is None:
             self._folder = tempfile.mkdtemp(prefix="harness-")
@@ -103,6 +106,7 @@ class Harness(Generic[AuthT]):
         app._nonces = self._nonces  # noqa: SLF001
         app._in_harness = True  # noqa: SLF001
         app._prunes = self._prunes  # noqa: SLF001
+        app._ticks = self._ticks  # noqa: SLF001
         app._synchronous = "OFF"  # noqa: SLF001 - flushes guard against power cuts, which a test can't have
         try:
             await app._start()  # noqa: SLF001

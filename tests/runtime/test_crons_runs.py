@@ -129,6 +129,22 @@ async def test_the_jobs_of_a_cron_are_listed() -> None:
             h.scheduler.list(cron="")
 
 
+async def test_a_harness_can_keep_crons_silent() -> None:
+    """For tests that are about something else: nothing ticks, over restarts too, but by hand."""
+    seen = Seen()
+    app: App[Any] = App("app.db", namespaces=[seen.namespace])
+    app.crons.interval("sweep", "seen:write", minutes=5)
+    async with Harness(app, crons=False) as h:
+        job_id = await h.scheduler.run_after(3_600, "seen:write")
+        assert [job.id for job in await h.advance(days=30)] == [job_id]
+        await h.restart()
+        assert await h.advance(days=1) == []
+        await app.crons.run_now("sweep")
+        assert [job.cron for job in await h.settle()] == ["sweep"]
+    async with Harness(app) as h:
+        assert len(await h.advance(hours=1)) == 12
+
+
 async def test_retries_keep_the_tick_and_the_key() -> None:
     """Attempts of one run must share tick, occurrence and idempotency key, and differ in attempt and real time."""
     seen = Seen(failing=2)
