@@ -147,10 +147,7 @@ def zone_of(tz: object) -> ZoneInfo:
             raise ValueError(tz)
         return ZoneInfo(tz)
     except Exception as error:  # no file, a folder, odd characters; and a damaged file raises what it likes
-        msg = (
-            f"no rules for the time zone {tz!r:.60}: use a name of the IANA database, such as 'Europe/Paris'"
-            " (is the package tzdata installed?)"
-        )
+        msg = f"there is no time zone {tz!r:.60}: use a name of the IANA database, such as 'Europe/Paris'"
         raise UnknownZone(msg) from error
 
 
