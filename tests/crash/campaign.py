@@ -192,7 +192,10 @@ def run_series(kills: Iterable[Kill], first: Plan, nursery: Nursery, *, last: Pl
     finish = replace(at_life(last or first, life), slots=_SLOTS)
     if finish.finish_within_s is None:
         finish = replace(finish, finish_within_s=_FINISH_SECONDS)
-    _note(report, first.seed, life, None, nursery.live(finish.save(folder / "plan.json")))
+    ended = nursery.live(finish.save(folder / "plan.json"))
+    for event in ended.events:
+        history.take(event)
+    _note(report, first.seed, life, None, ended)
     read_out(history, Path(first.db), Path(first.starts))
     report.violations = [(first.seed, violation) for violation in check(history)]
     _count(report, history)

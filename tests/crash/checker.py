@@ -275,12 +275,13 @@ def _ids(view: View) -> Iterator[Violation]:
         other = given.setdefault(seq_of(job_id), job_id)
         if other != job_id:
             yield Violation(Rule.ID_REUSED, body.op, f"{other} and {job_id}")
-    seqs = {row.seq: row for row in view.history.rows}
+    seqs = {row.seq: (row.id, row.op) for row in view.history.rows}
+    seqs |= {seq_of(run.id): (run.id, run.cron) for run in view.history.crons.runs}
     leaked = Counter(job_id for answers in view.history.answers.values() for a in answers for job_id in a.leaked)
     for job_id, count in leaked.items():
-        row = seqs.get(seq_of(job_id))
-        if row is not None and row.id != job_id:
-            yield Violation(Rule.NUMBER_REUSED, row.op, f"{row.id} has the number of {job_id}, which was rolled back")
+        found_id, op = seqs.get(seq_of(job_id), (job_id, ""))
+        if found_id != job_id:
+            yield Violation(Rule.NUMBER_REUSED, op, f"{found_id} has the number of {job_id}, which was rolled back")
         if count > 1:
             yield Violation(Rule.ID_REUSED, job_id, "given out twice, and rolled back twice")
 

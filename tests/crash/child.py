@@ -100,8 +100,8 @@ class Life:
     async def _crons_have_caught_up(self) -> None:
         now_us = wall_us()
         self._tell("caught_up", now_us)
-        while [info async for info in self._app.crons.list() if info.next_at and info.next_at <= to_datetime(now_us)]:
-            await asyncio.sleep(0.002)
+        while any([info.next_at and info.next_at <= to_datetime(now_us) async for info in self._app.crons.list()]):
+            pass  # reading them gives way to the app
 
     async def _pause_crons(self) -> bool:
         """Let no cron fire any more; return whether one did until now."""

@@ -14,11 +14,13 @@ from actor_scheduler.index import JobIndex
 from actor_scheduler.model import Entry
 from actor_scheduler.queues import PARKED
 from actor_scheduler.store.base import Done, InsertJobs
-from actor_scheduler.store.sqlite import outcomes, recovery, turn
+from actor_scheduler.store.sqlite import cron_rows, crons, mutations, outcomes, recovery, store, turn
+from actor_scheduler.store.sqlite.crons import CronWriter
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import JobWriter
 from actor_scheduler.store.sqlite.lanes import Lanes
 from actor_scheduler.store.sqlite.mutations import MutationRunner
+from actor_scheduler.store.sqlite.skips import Skips
 from actor_scheduler.store.sqlite.steering import Steering
 from runtime import engine
 
@@ -98,7 +100,7 @@ def _numbers_reused() -> None:
 
 def _half_rollback() -> None:
     """A mutation that failed is not rolled back, only recorded as failed."""
-    _put(turn, "_BACK", ours("SELECT 1"))
+    _put(mutations, "_BACK", ours("SELECT 1"))
 
 
 def _cancel_in_memory() -> None:
@@ -205,6 +207,76 @@ def _setting_in_memory() -> None:
     _put(Steering, "set", lambda self, name, value: None)
 
 
+def _watermark_in_second_transaction() -> None:
+    """The runs of a cron's ticks commit first, how far it is accounted for in a transaction of its own."""
+    fire, move = CronWriter.fire, CronWriter._move
+
+    def committed_before(self: Any, *given: Any, **more: Any) -> None:
+        if self.__dict__.pop("fires", False):
+            reach("turn.before_commit")
+            self._raw.execute(ours("COMMIT"))
+            reach("turn.committed")
+            self._raw.execute(ours("BEGIN IMMEDIATE"))
+        move(self, *given, **more)
+
+    def fires(self: Any, entry: Any, row: Any) -> Any:
+        self.fires = True
+        return fire(self, entry, row)
+
+    _put(CronWriter, "fire", fires)
+    _put(CronWriter, "_move", committed_before)
+
+
+def _runs_in_second_transaction() -> None:
+    """How far a cron is accounted for commits first, the runs of its ticks in a transaction of its own."""
+    insert_runs = CronWriter._insert_runs
+
+    def put_off(self: Any, *given: Any, **more: Any) -> list[str]:
+        self.put_off = (given, more)
+        return []
+
+    def insert(self: Any, row: Any, spec: Any, account: Any, **rests: Any) -> None:
+        move(self, row, spec, account, **rests)
+        if "put_off" in self.__dict__:
+            given, more = self.__dict__.pop("put_off")
+            reach("turn.before_commit")
+            self._raw.execute(ours("COMMIT"))
+            reach("turn.committed")
+            self._raw.execute(ours("BEGIN IMMEDIATE"))
+            insert_runs(self, *given, **more)
+
+    move = CronWriter._move
+    _put(CronWriter, "_insert_runs", put_off)
+    _put(CronWriter, "_move", insert)
+
+
+def _ticks_not_unique() -> None:
+    """A tick may have any number of runs, and nothing says up to where a cron is accounted for."""
+    migrate = store.migrate
+
+    def without_index(raw: Any, now_us: int) -> None:
+        migrate(raw, now_us)
+        raw.execute("DROP INDEX IF EXISTS main._scheduler_jobs_tick")
+
+    _put(store, "migrate", without_index)
+    _put(crons, "_MOVE", crons._MOVE.replace("watermark_us = ?", "watermark_us = coalesce(watermark_us, ?)"))
+
+
+def _skips_forgotten() -> None:
+    """What does not run leaves no record."""
+    _put(Skips, "record", lambda self, row, drops, now_us: None)
+
+
+def _crons_in_memory() -> None:
+    """A start does not look for crons that wait for their ticks."""
+    _put(cron_rows, "window", lambda raw, after, limit: [])
+
+
+def _old_definitions_stay() -> None:
+    """A manifest that holds does not take away the crons of the one before."""
+    _put(CronWriter, "remove", lambda self, row, own_seq=None: None)
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "second_transaction": _second_transaction,
     "reply_before_commit": _reply_before_commit,
@@ -220,6 +292,12 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "attempts_not_counted": _attempts_not_counted,
     "no_pause": _no_pause,
     "setting_in_memory": _setting_in_memory,
+    "watermark_in_second_transaction": _watermark_in_second_transaction,
+    "runs_in_second_transaction": _runs_in_second_transaction,
+    "ticks_not_unique": _ticks_not_unique,
+    "skips_forgotten": _skips_forgotten,
+    "crons_in_memory": _crons_in_memory,
+    "old_definitions_stay": _old_definitions_stay,
 }
 
 

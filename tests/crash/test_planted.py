@@ -24,6 +24,7 @@ class Hunt:
     workers: int = 4
     to_the_end: bool = False  # the last life, left to finish, is wrong as well
     rich: bool = False
+    crons: bool = False
 
 
 def _hunt(*rules: Rule, at: str | None, after: tuple[int, ...], **more: object) -> Hunt:
@@ -48,6 +49,14 @@ _HUNTS = {
     "lanes_at_once": _hunt(Rule.LANE, at=None, after=(60, 70, 80, 90), rich=True),
     "attempts_not_counted": _hunt(Rule.STARTED_TWICE, Rule.ATTEMPTS, at=None, after=(70, 80, 90), rich=True),
     "setting_in_memory": _hunt(Rule.SETTING, at="turn.replied", after=(6, 7, 8), only="pool", rich=True),
+    "watermark_in_second_transaction": _hunt(
+        Rule.TICK_TWICE, at="cron.moved", after=(2, 4, 6, 8, 10), only="get", crons=True
+    ),
+    "runs_in_second_transaction": _hunt(Rule.TICK_LOST, at="cron.runs_written", after=(2, 3, 4, 5), crons=True),
+    "ticks_not_unique": _hunt(Rule.TICK_TWICE, Rule.DOUBLED, at="turn.replied", after=(7, 8, 9), crons=True),
+    "skips_forgotten": _hunt(Rule.TICK_LOST, at="turn.replied", after=(7, 8, 9), crons=True),
+    "crons_in_memory": _hunt(Rule.CRON_STOPPED, at="turn.replied", after=(7, 8, 9), crons=True, to_the_end=True),
+    "old_definitions_stay": _hunt(Rule.CRON_GHOST, at="turn.replied", after=(3,) * 9, crons=True, to_the_end=True),
     "no_pause": _hunt(Rule.EARLY, at=None, after=(70, 80, 90), rich=True),
 }
 _GIVE_UP_SECONDS = 0.5  # what the last life of a bug that forgets jobs waits for them
@@ -61,7 +70,10 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 def _found(hunt: Hunt, planted: str | None, folder: Path, nursery: Nursery) -> set[Rule]:
-    honest = replace(first_plan(folder, 2), rich=hunt.rich, only=hunt.only, workers=hunt.workers, calls=10)
+    honest = replace(
+        first_plan(folder, 2), rich=hunt.rich, only=hunt.only, workers=hunt.workers, calls=10,
+        manifest=0 if hunt.crons else None,
+    )  # fmt: skip
     wrong = replace(honest, planted=planted)
     last = replace(wrong, finish_within_s=_GIVE_UP_SECONDS) if planted and hunt.to_the_end else honest
     report = run_series([Kill(point, after) for point, after in hunt.kills], wrong, nursery, last=last)
