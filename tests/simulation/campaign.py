@@ -16,7 +16,7 @@ from typing import Any, Final
 from unittest import mock
 
 from actor_scheduler import crashpoints
-from actor_scheduler.store.sqlite import connection, lock, readers, turn
+from actor_scheduler.store.sqlite import connection, lock, mutations, readers, turn
 from runtime import engine
 from tests.proof.checker import Violation, check
 from tests.simulation.database import SimSqlite3
@@ -123,7 +123,7 @@ def simulated(world: World) -> Iterator[None]:
     logger = logging.getLogger("actor_scheduler")
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(connection, "sqlite3", SimSqlite3(world)))
-        for module in (turn, connection, readers, lock):
+        for module in (turn, mutations, connection, readers, lock):
             stack.enter_context(mock.patch.object(module, "monotonic_us", world.work_us))
         # The text of a traceback is dear, and says nothing here.
         stack.enter_context(mock.patch.object(engine, "_trace", return_value=None))
