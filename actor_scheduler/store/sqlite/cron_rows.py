@@ -9,7 +9,7 @@ from actor_scheduler import codec
 from actor_scheduler.crons.firing import Account
 from actor_scheduler.crons.records import CronInfo, CronRun, ManifestInfo
 from actor_scheduler.crons.spec import CronSpec, Origin, RunNote
-from actor_scheduler.errors import InvalidArgs
+from actor_scheduler.errors import InvalidArgs, InvalidCron
 from actor_scheduler.ids import format_id
 from actor_scheduler.limits import PAGE_MAX
 from actor_scheduler.model import Entry
@@ -55,6 +55,7 @@ _MANIFESTS: Final = ours(
 _DEFINITIONS: Final = ours("SELECT definitions FROM main._scheduler_manifests WHERE version = ?")
 
 _LAST: Final = "\x7f"  # sorts after every character of a name
+_DAMAGED: Final = "what is stored of a cron manifest is damaged"
 _DEFINITIONS_BYTES_MAX: Final = 64 << 20
 
 
@@ -141,6 +142,8 @@ def _info(row: CronRow) -> CronInfo:
         args = codec.decode(spec.args)
     except InvalidArgs as error:
         trouble = trouble or str(error)
+    if not isinstance(args, dict):
+        args, trouble = {}, trouble or "the stored arguments are not a map"
     waits = row.fire_at_us is not None and row.tick_us is not None
     return CronInfo(
         name=row.name,
@@ -220,19 +223,32 @@ def encode_definitions(specs: Iterable[CronSpec]) -> bytes:
 
 
 def decode_definitions(data: bytes) -> list[tuple[str, bytes]]:
-    """Return the names and the definitions of a manifest."""
-    return [(name, spec) for name, spec in cast("list[list[Any]]", codec.decode(data))]
+    """Return the names and the definitions of a manifest. Raises InvalidCron when they are damaged."""
+    try:
+        listed = [(name, spec) for name, spec in cast("list[list[Any]]", codec.decode(data))]
+    except (InvalidArgs, TypeError, ValueError) as error:
+        raise InvalidCron(_DAMAGED) from error
+    if not all(isinstance(name, str) and isinstance(spec, bytes) for name, spec in listed):
+        raise InvalidCron(_DAMAGED)
+    return listed
+
+
+def _names(definitions: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(name for name, _ in decode_definitions(definitions))
+    except InvalidCron:
+        return ()
 
 
 def manifests(raw: sqlite3.Connection, limit: int) -> list[ManifestInfo]:
-    """Return the newest manifests."""
+    """Return the newest manifests; without the names of one that is damaged."""
     _check_limit(limit)
     return [
         ManifestInfo(
             version=version,
             digest=digest,
             state=state,
-            crons=tuple(name for name, _ in decode_definitions(definitions)),
+            crons=_names(definitions),
             staged_at=moment(staged_us),
             activated_at=moment(activated_us) if activated_us is not None else None,
         )
@@ -241,7 +257,7 @@ def manifests(raw: sqlite3.Connection, limit: int) -> list[ManifestInfo]:
 
 
 def definitions(raw: sqlite3.Connection, version: int) -> list[tuple[str, bytes]]:
-    """Return what a manifest defines. Raises InvalidArgs when there is no such version."""
+    """Return what a manifest defines. Raises InvalidArgs when there is no such version, or it is damaged."""
     row = raw.execute(_DEFINITIONS, (version,)).fetchone()
     if row is None:
         msg = f"there is no cron manifest {version}"

@@ -11,7 +11,7 @@ from actor_scheduler.crons.firing import Account, fall_due, fall_due_outside, ne
 from actor_scheduler.crons.records import Dispatched
 from actor_scheduler.crons.schedule import Every
 from actor_scheduler.crons.spec import CronSpec, Origin, RunNote
-from actor_scheduler.errors import InvalidCron, InvalidTime, UnknownCron
+from actor_scheduler.errors import InvalidCron, InvalidTime, UnknownCron, UnknownZone
 from actor_scheduler.ids import format_id
 from actor_scheduler.limits import MISSED_AFTER_US
 from actor_scheduler.model import CRONS, Entry, NewJob
@@ -26,7 +26,7 @@ from actor_scheduler.store.cron_units import (
     ResumeCron,
     RunCron,
 )
-from actor_scheduler.store.sqlite import cron_rows
+from actor_scheduler.store.sqlite import cron_rows, zones
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.job_rows import moment
 from actor_scheduler.store.sqlite.skips import Skips
@@ -102,6 +102,8 @@ class CronWriter:
             spec = row.decode()
         except InvalidCron as error:
             self.trouble(row, str(error))
+            if isinstance(error, UnknownZone):
+                zones.forget_of(self._raw, row.id)
             return None
         self._jobs.changes.crons[row.id] = None  # the index has given its entry away
         return self._settle_due(row, spec, now_us)
@@ -233,10 +235,11 @@ class CronWriter:
         account = Account(now_us, now_us - 1 if isinstance(spec.schedule, Every) else now_us)
         coming = next_fire(spec, account)
         tick_us, fire_at_us = coming if coming is not None else (None, None)
-        number = self._jobs.take_seqs(1)
+        number, zone = self._jobs.take_seqs(1), _zone(spec)
+        zones.remember(self._raw, zone)
         self._raw.execute(
             _INSERT,
-            (number, spec.name, origin, spec.encode(), spec.path, _zone(spec), account.anchor_us,
+            (number, spec.name, origin, spec.encode(), spec.path, zone, account.anchor_us,
              account.watermark_us, tick_us, fire_at_us, now_us, now_us),
         )  # fmt: skip
         self._jobs.changes.crons.setdefault(number, None)
@@ -249,7 +252,7 @@ class CronWriter:
         due under the old definition are recorded.  Occurrences that have not started are skipped when they are of other
         ticks, or of another function.
         """
-        now_us, data = self._jobs.now_us, spec.encode()  # refused before anything is written
+        now_us, data, zone = self._jobs.now_us, spec.encode(), _zone(spec)  # refused before anything is written
         try:
             old = row.decode()
         except InvalidCron:  # what can't be read has no ticks to account for
@@ -262,7 +265,8 @@ class CronWriter:
             account = Account(anchor_us, now_us, row.skipped)
         if old is None or old.schedule != spec.schedule or old.path != spec.path:
             self._forget_waiting(row, own_seq)
-        self._raw.execute(_CHANGE, (data, spec.path, _zone(spec), now_us, row.id))
+        zones.remember(self._raw, zone)
+        self._raw.execute(_CHANGE, (data, spec.path, zone, now_us, row.id))
         self._move(row, spec, account, rests=row.paused)
         reach("cron.stored")
 

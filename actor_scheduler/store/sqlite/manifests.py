@@ -33,6 +33,10 @@ _FORGET: Final = ours(
     "DELETE FROM main._scheduler_manifests WHERE version IN (SELECT version FROM main._scheduler_manifests"
     " WHERE state = 'retired' ORDER BY coalesce(activated_at_us, staged_at_us) DESC, version DESC LIMIT -1 OFFSET ?)"
 )
+_TROUBLED: Final = ours(
+    "SELECT 1 FROM main._scheduler_crons INDEXED BY _scheduler_crons_manifest WHERE origin = 'manifest'"
+    " AND trouble IS NOT NULL LIMIT 1"
+)
 _TAKEN: Final = ours("SELECT name FROM main._scheduler_crons WHERE name = ? AND origin = 'runtime'")
 
 
@@ -57,14 +61,26 @@ class Manifests:
         if active is None and not unit.specs:
             return Staged(0, active=True, diff=CronDiff())
         if active is not None and active[1] == hashed:
-            names = tuple(sorted(spec.name for spec in unit.specs))
             self._raw.execute(_RETIRE, ("staged", active[0]))
-            return Staged(active[0], active=True, diff=CronDiff(unchanged=names))
+            troubled = self._mend(unit)
+            names = sorted(spec.name for spec in unit.specs if spec.name not in troubled)
+            return Staged(active[0], active=True, diff=CronDiff(updated=troubled, unchanged=tuple(names)))
         version = self._keep(unit, hashed)
         reach("manifest.staged")
         if not unit.activate:
             return Staged(version, active=False, diff=CronDiff())
         return Staged(version, active=True, diff=self._activate(version))
+
+    def _mend(self, unit: StageCrons) -> tuple[str, ...]:
+        """Let those go on that could not, now that the code that defines them is here again; return their names."""
+        if self._raw.execute(_TROUBLED).fetchone() is None:
+            return ()
+        there = cron_rows.of_manifest(self._raw)
+        names = {name for name, row in there.items() if row.trouble is not None}
+        mended = sorted((spec for spec in unit.specs if spec.name in names), key=lambda spec: spec.name)
+        for spec in mended:
+            self._crons.change(there[spec.name], spec)
+        return tuple(spec.name for spec in mended)
 
     def _keep(self, unit: StageCrons, hashed: str) -> int:
         now_us = self._jobs.now_us
