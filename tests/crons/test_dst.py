@@ -43,7 +43,7 @@ QUICK = EXPRESSIONS[2:]  # the first two fire at nearly every minute of a scan
 
 
 @pytest.mark.parametrize("tz", sorted({tz for tz, _ in SLICE}))
-def test_ticks_equal_the_naive_scan(tz: str) -> None:
+def test_C7_C8_ticks_equal_the_naive_scan(tz: str) -> None:
     """Next, latest and count agree with a minute-by-minute scan around each change."""
     year, long = dict(SLICE)[tz], tz.startswith("Pacific/")  # where whole days were left out
     expressions = EXPRESSIONS if tz in ("America/New_York", "Australia/Lord_Howe", "Pacific/Apia") else QUICK
@@ -124,7 +124,7 @@ WORKED = (
 
 
 @pytest.mark.parametrize("line", WORKED, ids=lambda line: line.case)
-def test_worked_lines(line: Worked) -> None:
+def test_C7_C8_worked_lines(line: Worked) -> None:
     """Each case of the documentation, to the instant."""
     zone, ticks = ZoneInfo(line.tz), Cron(line.expr, tz=line.tz).ticks(0)
     expected = line.ticks.split(", ")

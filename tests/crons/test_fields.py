@@ -270,7 +270,7 @@ def test_refused_as_too_long() -> None:
     assert issubclass(InvalidCron, InvalidArgs)
 
 
-def test_rare_but_real_ones_are_taken() -> None:
+def test_C12_rare_but_real_ones_are_taken() -> None:
     """What matches once in years, or only through the other field of days, does match."""
     for expr in ("0 0 29 2 *", "0 0 29 2 MON", "0 0 31 2 MON", "0 0 */31 2 MON#1", "0 0 * 2 MON#5", "0 0 31 1,2 *"):
         assert Cron(expr).ticks(0).next_us(0) is not None, expr
@@ -322,7 +322,7 @@ class Counted(tuple):
        at_us=st.integers(-(10**18), 10**18))  # fmt: skip
 @example("0 */2 */31 2 MON#1", "Asia/Gaza", 0)
 @example("0 * 29 2 *", "Asia/Gaza", 4_000_000_000_000_000)
-def test_any_text_is_taken_or_refused(expr: str, tz: str, at_us: int) -> None:
+def test_C12_any_text_is_taken_or_refused(expr: str, tz: str, at_us: int) -> None:
     """No other error, and whatever is taken is searched within a bounded number of steps, in either direction."""
     try:
         cron = Cron(expr, tz=tz)
