@@ -213,7 +213,7 @@ def _live(first: Plan, life: int, kill: Kill, history: History, nursery: Nursery
         plain(sent[0][0]) for op, sent in history.asks.items() if sent[0][0].idem and lost.random() < 0.03
     )
     plan = replace(
-        at_life(first, life), resend=resend, targets=ids[-20:], crons=_crons(history), die_at=kill.point,
+        at_life(first, life), resend=resend, targets=ids[-20:], crons=registered(history), die_at=kill.point,
         die_after=kill.after,
     )  # fmt: skip
     ended = nursery.live(plan.save(Path(first.db).with_name("plan.json")), kill.after if kill.point is None else None)
@@ -234,7 +234,7 @@ def at_life(first: Plan, life: int) -> Plan:
     return replace(first, life=life, manifest=version, ahead_us=ahead_us)
 
 
-def _crons(history: History) -> list[str]:
+def registered(history: History) -> list[str]:
     """Return the crons that somebody was told are registered."""
     sent = (asks[0][0] for asks in history.asks.values())
     return [ask.cron for ask in sent if ask.do == "register" and ask.cron is not None and history.acks(ask.op)]

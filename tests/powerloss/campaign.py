@@ -15,8 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from tests.crash.checker import Violation
+from tests.crash.campaign import registered
+from tests.crash.crons import VERSIONS, prepare
 from tests.crash.history import History, plain
+from tests.crash.rules import Violation
 from tests.powerloss.disk import Cut, Disk, Image
 from tests.powerloss.judge import Judge
 from tests.powerloss.lives import NOTES, STARTS, Setting, live
@@ -85,6 +87,7 @@ def run(seed: int, images: int, folder: Path, *, jobs: int = 2, wrong: str | Non
     `wrong` plants a bug: `sync_lies`, `synchronous_off`, or one of tests.crash.planted; a series in which it is found is the last.
     """
     began = time.perf_counter()
+    prepare()
     shares = [
         Share(seed=seed, images=-(-images // jobs), number=at, of=jobs, folder=folder / str(at), wrong=wrong)
         for at in range(jobs)
@@ -119,16 +122,23 @@ def run_share(share: Share) -> Report:
 
 def run_again(case: Case, folder: Path) -> Report:
     """Judge one life's images once more: the same ones."""
+    prepare()
     series = Series(folder)
     asyncio.run(series.cut_everywhere(case))
     return series.report
 
 
 def settings(seed: int) -> list[Setting]:
-    """Return the lives of one series. One series in four is lived with NORMAL, one has syncs that fail."""
+    """Return the lives of one series. One in four is lived with NORMAL, one has syncs that fail; one in three no crons."""
     rng = random.Random(seed)
-    workers, calls = ((4, 2), (8, 1), (1, 6))[seed % 3]  # few, many or no calls share a turn
-    lives = [Setting(seed=seed, life=at, workers=workers, calls=calls, auth=rng.random() < 0.5) for at in range(LIVES)]
+    first = rng.randrange(VERSIONS) if seed % 3 else None
+    workers, calls = ((4, 2), (8, 1), (1, 6))[seed // 2 % 3]  # few, many or no calls share a turn
+    lives = [
+        Setting(
+            seed=seed, life=at, workers=workers, calls=calls, auth=rng.random() < 0.5,
+            manifest=None if first is None else (first + at // 2) % VERSIONS,
+        ) for at in range(LIVES)
+    ]  # fmt: skip
     if seed % 4 == 3:
         return [replace(setting, synchronous="NORMAL") for setting in lives]
     if seed % 4 == 1:
@@ -153,13 +163,15 @@ class Series:
         """Run the lives, and return what came of them."""
         with asyncio.Runner() as runner:
             for setting in lives:
-                acks = [answer for op in self._history.asks for answer in self._history.acks(op)]
+                jobs = [op for op, sent in self._history.asks.items() if sent[0][0].cron is None]
+                acks = [answer for op in jobs for answer in self._history.acks(op)]
                 if self.report.violations:
                     break  # a life on a broken file would show nothing more
                 log = live(
                     self._lived, self._image, setting,
                     resend=[plain(ask) for ask in self._history.unacknowledged()],
                     targets=[ack for ack in acks if isinstance(ack, str) and len(ack) == 32][-20:],
+                    crons=registered(self._history),
                 )  # fmt: skip
                 self._check_log(log)
                 self.report.counts["lives"] += 1
@@ -226,6 +238,7 @@ class Series:
         found = broken(self._history, content, self._committed, durable=durable)
         counts["images"] += 1
         counts[f"images: {cut}"] += 1
+        counts["ticks accounted for"] += len(content.left.crons.runs) + sum(s.ticks for s in content.left.crons.skips)
         counts[f"images: {setting.synchronous}"] += 1
         counts["acknowledgements checked"] += sum(len(self._history.acks(op)) for op in self._history.asks)
         if durable and not found and counts["images"] % _FINISH_EVERY == 0:

@@ -19,14 +19,17 @@ from actor_scheduler.testing.nonces import SeededNonces
 from actor_scheduler.times import to_datetime
 from runtime.testing import Harness
 from tests.crash.campaign import read_out
-from tests.crash.checker import Rule, Violation, check
+from tests.crash.checker import check
+from tests.crash.crons import FINISH
 from tests.crash.functions import make_app, wall_us
 from tests.crash.history import History
+from tests.crash.rules import Rule, Violation
 from tests.powerloss.rules import Content
 
 DB: Final = "app.db"
 _LONG_AGO_US: Final = 1_000_000_000_000_000  # in 2001: nothing is due, so a start recovers and dispatches nothing
 _NOT_HERE: Final = (Rule.EARLY, Rule.LANE)  # the virtual clock runs ahead of the one that the functions note
+_TICKING_SECONDS: Final = 0.3  # for which crons fire, before they are paused so that all work can end
 _OWN: Final = ("_scheduler_meta", "_scheduler_schema_steps")  # a boot's number and times: not the app's content
 _TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
 
@@ -80,6 +83,9 @@ class Judge:
         self.lay_out(image)
         self._starts.write_bytes(starts)
         async with Harness(self._app, db=self._db, start=to_datetime(wall_us())) as harness:
+            await harness.advance(seconds=_TICKING_SECONDS)
+            async for info in self._app.crons.list():
+                await self._app.crons.pause(info.name, note=FINISH)
             await harness.advance(seconds=5)
         ended = replace(history)
         read_out(ended, self._db, self._starts)

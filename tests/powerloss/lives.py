@@ -43,6 +43,7 @@ class Setting:
     auth: bool = False
     synchronous: str = "FULL"
     sync_fails: int | None = None  # the sync with this number fails with EIO, once
+    manifest: int | None = None  # the version of the crons that the code defines; None: no crons at all
     planted: str | None = None  # a bug, as tests.crash.planted names it
 
 
@@ -66,6 +67,7 @@ def live(
     *,
     resend: Sequence[dict[str, Any]] = (),
     targets: Sequence[str] = (),
+    crons: Sequence[str] = (),
 ) -> list[Event]:
     """Live one life in a forked child, on the files of an image, and return the log of it.
 
@@ -81,6 +83,7 @@ def live(
     plan = Plan(
         db=str(folder / DB), starts=str(folder / STARTS), seed=setting.seed, life=setting.life, resend=resend,
         targets=targets, workers=setting.workers, calls=setting.calls, auth=setting.auth, planted=setting.planted, rich=True,
+        manifest=setting.manifest, crons=crons,
     )  # fmt: skip
     pid = os.fork()
     if pid == 0:

@@ -7,13 +7,15 @@ To them come those that only such a moment can show.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from tests.crash.checker import Rule, View, Violation, check
-from tests.crash.history import TERMINAL, History
+from tests.crash.checker import check
+from tests.crash.history import TERMINAL, History, Trace
+from tests.crash.rules import Rule, Violation
+from tests.crash.view import View
 
 
 class AfterCut(StrEnum):
@@ -52,8 +54,13 @@ def broken(told: History, content: Content, committed: Collection[str], *, durab
         return [Violation(_rule(AfterCut.UNUSABLE), "file", error) for error in content.errors]
     seen = content.of(told)
     if not durable:
-        known = {row.id: row.attempt for row in seen.rows}
-        seen = replace(seen, answers={}, starts=[s for s in seen.starts if s.attempt <= known.get(s.job or "", 0)])
+        known = {row.id: row.attempt for row in (*seen.rows, *seen.crons.runs)}
+
+        def of_known(starts: Iterable[Trace]) -> list[Trace]:
+            return [start for start in starts if start.attempt <= known.get(start.job or "", 0)]
+
+        crons = replace(seen.crons, starts=of_known(seen.crons.starts))
+        seen = replace(seen, answers={}, starts=of_known(seen.starts), crons=crons)
     violations = [found for found in check(seen) if found.rule not in _NOT_YET]
     if content.state not in committed:
         violations.append(Violation(_rule(AfterCut.NOT_A_PREFIX), "file"))
@@ -73,6 +80,13 @@ def _pending(view: View, *, durable: bool) -> Iterator[Violation]:
             yield Violation(_rule(AfterCut.WOULD_START_AGAIN), row.op, f"{starts[row.id]} starts")
         if row.id in view.canceled_ids:
             yield Violation(_rule(AfterCut.CANCEL_LOST), row.op, row.state)
+    crons = view.history.crons
+    effects, starts = Counter(trace.job for trace in crons.effects), Counter(trace.job for trace in crons.starts)
+    for run in crons.runs:
+        if run.state not in TERMINAL and effects[run.id]:
+            yield Violation(_rule(AfterCut.EFFECT_BEFORE_END), f"{run.cron} {run.tick_us}")
+        if run.state not in TERMINAL and durable and starts[run.id] > run.attempt:
+            yield Violation(_rule(AfterCut.WOULD_START_AGAIN), f"{run.cron} {run.tick_us}", f"{starts[run.id]} starts")
 
 
 def _rule(rule: AfterCut) -> Rule:

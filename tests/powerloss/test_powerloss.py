@@ -62,6 +62,11 @@ def test_d1_the_campaign_is_as_large_as_it_says(campaign: Outcome) -> None:
     assert campaign.counts["acknowledgements checked"] > IMAGES
 
 
+def test_k12_no_power_cut_loses_or_doubles_a_tick(campaign: Outcome) -> None:
+    """Runs, skips and watermarks of crons are in the images, and add up in each."""
+    assert campaign.counts["ticks accounted for"] > IMAGES, campaign.text
+
+
 @pytest.mark.parametrize("what", ["write", "sync", "truncate", "create", "unlink"])
 def test_d1_every_kind_of_change_is_cut_at(campaign: Outcome, what: str) -> None:
     """Checkpoints, new logs and clean shutdowns are in it, not only commits."""
@@ -86,10 +91,14 @@ def test_k17_recovery_itself_is_cut(campaign: Outcome) -> None:
         ("synchronous_off", {"LOST"}),
         ("reply_before_commit", {"LOST"}),
         ("second_transaction", {"EFFECT_BEFORE_END"}),
+        ("watermark_in_second_transaction", {"GHOST"}),
     ],
 )
 def test_a_planted_bug_is_found(wrong: str, rules: set[str], tmp_path: Path) -> None:
-    """A disk that lies, no syncs at all, an answer before its commit, a completion of its own: each one shows."""
+    """A disk that lies, no syncs at all, an answer before its commit, a completion of its own: each one shows.
+
+    So does a tick whose run is durable before its cron is past it.
+    """
     found = engine(tmp_path, "--seed", "1", "--images", "600", "--wrong", wrong)
     assert found.status == 1
     assert rules <= found.rules, found.text
