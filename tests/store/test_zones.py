@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import sqlite3
-import zoneinfo
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from actor_scheduler.crons import search, spec
 from actor_scheduler.crons.catchup import CatchUp
 from actor_scheduler.crons.schedule import Cron
 from actor_scheduler.errors import UnknownZone
@@ -23,48 +20,14 @@ from actor_scheduler.testing.bench import refused
 from actor_scheduler.testing.clock import START_US
 from actor_scheduler.testing.cron_bench import HOUR, MINUTE, CronBench, cron
 from tests.maintenance.files import run
-
-
-class Zones:
-    """The zones of a machine, for one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def put(self, name: str, rules: str) -> None:
-        """Let a zone have the rules of a real one."""
-        area, _, city = rules.rpartition("/")
-        source = importlib.resources.files("tzdata.zoneinfo") / area / city
-        path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(source.read_bytes())
-        self.forget()
-
-    def remove(self, name: str) -> None:
-        """Let a zone be unknown."""
-        (self._folder / name).unlink()
-        self.forget()
-
-    def forget(self) -> None:
-        """Be another process: nothing it has read is in memory."""
-        zoneinfo.ZoneInfo.clear_cache()
-        spec._shared.cache_clear()
-        for thing in vars(search).values():
-            if hasattr(thing, "cache_clear"):
-                thing.cache_clear()
+from tests.zones import Zones, zones_in
 
 
 @pytest.fixture
 def zones(tmp_path: Path) -> Iterator[Zones]:
-    """Zones of this test only, beside those of the package tzdata."""
-    before = zoneinfo.TZPATH
-    folder = tmp_path / "zoneinfo"
-    folder.mkdir()
-    zoneinfo.reset_tzpath([folder])
-    zones = Zones(folder)
-    yield zones
-    zoneinfo.reset_tzpath(before)
-    zones.forget()
+    """Zones of this test only."""
+    with zones_in(tmp_path / "zoneinfo") as zones:
+        yield zones
 
 
 def nine(name: str, zone: str, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,9 +10,10 @@ from actor_scheduler.ids import format_id
 from actor_scheduler.limits import SECOND_US
 from actor_scheduler.model import ACTIONS, MUTATIONS
 from actor_scheduler.queues import PARKED, base_of
+from actor_scheduler.store.sqlite import doctor_crons
 from actor_scheduler.store.sqlite.faults import code_of, describe
 from actor_scheduler.store.sqlite.findings import Findings, shown, shown_bytes, shown_span
-from actor_scheduler.store.sqlite.schema import TABLES
+from actor_scheduler.store.sqlite.schema import STEPS, TABLES
 from actor_scheduler.store.sqlite.steering import SETTING
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ _STATES: Final = ("pending", "in_progress", "success", "failed", "canceled")
 _FREE_PAGES_SHARE: Final = 0.5
 _FREE_BYTES: Final = 64 << 20  # below this, giving pages back is not worth a stop
 _LIMITED: Final = ("pool:", "fn:", "rate:")  # the beginnings of the queues of actions with limits of their own
+
+_CRONS_SINCE: Final = 3  # the version of the schema
+_MAKES: Final = re.compile(r"CREATE TABLE (\w+)")
 
 _BY_STATE: Final = "SELECT state, count(*) FROM main._scheduler_jobs GROUP BY state"
 _OVERDUE: Final = (
@@ -68,6 +73,15 @@ def examine(findings: Findings, raw: sqlite3.Connection, now_us: int, *, live: b
     _try(findings, "what is running", lambda: _running(findings, raw, now_us, live=live))
     _try(findings, "what has failed", lambda: _failed(findings, raw, now_us))
     _try(findings, "the queues", lambda: _queues(findings, raw, live=live))
+    if _version(raw) >= _CRONS_SINCE:
+        _try(findings, "the crons", lambda: doctor_crons.crons(findings, raw, now_us, live=live))
+        _try(findings, "what became of ticks", lambda: doctor_crons.ticks(findings, raw))
+        _try(findings, "the cron manifests", lambda: doctor_crons.manifests(findings, raw))
+
+
+def _version(raw: sqlite3.Connection) -> int:
+    version: int = raw.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
 
 def _try(findings: Findings, what: str, look: Callable[[], None]) -> None:
@@ -129,7 +143,8 @@ def _pages(findings: Findings, raw: sqlite3.Connection, *, live: bool) -> None:
 
 def _tables(findings: Findings, raw: sqlite3.Connection) -> None:
     there = {name for (name,) in raw.execute(_TABLES)}
-    if missing := sorted(TABLES - there):
+    later = {name for step in STEPS[_version(raw) :] for sql in step for name in _MAKES.findall(sql)}
+    if missing := sorted(TABLES - later - there):
         findings.error(f"tables of the scheduler are missing: {', '.join(missing)}", _RESTORE)
 
 
