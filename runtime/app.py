@@ -19,6 +19,7 @@ from actor_scheduler.ids import NonceSource, SystemNonces
 from actor_scheduler.limits import ACTIONS_MAX, STUCK_SECONDS, WINDOW_MAX
 from actor_scheduler.options import check_key
 from actor_scheduler.settings import POOL_LIMIT_MAX
+from actor_scheduler.store.cron_units import CronTargets
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
 from actor_scheduler.store.sqlite.backup import Backup, backup_aside
@@ -367,7 +368,7 @@ class App(Generic[AuthT]):
             on_stuck=self._on_stuck,
             prunes=self._prunes,
             ticks=self._ticks,
-            first=[first],
+            first=[first, CronTargets()],
         )
         engine.attach(actor, store)
         self._engine = engine  # before the actor starts: a due job may use the app at once
@@ -376,7 +377,8 @@ class App(Generic[AuthT]):
         except BaseException:
             self._engine = None
             raise
-        self._crons.started(actor.first_answers[0])
+        staged, targets = actor.first_answers
+        self._crons.started(staged, targets, self._registry)
 
     async def _stop(self, *, kill: bool = False) -> None:
         engine = self._engine

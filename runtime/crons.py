@@ -261,9 +261,13 @@ class AppCrons(Crons):
             raise NotRegistrable(wrong)
         return StageCrons(specs, self._activation == "automatic")
 
-    def started(self, staged: Staged) -> None:
-        """Hear what became of the definitions, and tell it to the log."""
+    def started(self, staged: Staged, targets: Sequence[str], registry: Registry) -> None:
+        """Hear what became of the definitions, and which functions crons run, and tell it to the log."""
         self._staged = staged
+        if missing := [path for path in targets if not registry.has(path)]:
+            log.error(
+                "crons run functions that this process does not have, so their ticks will fail: %s", _listed(missing)
+            )
         if not staged.active:
             log.warning(
                 "crons: manifest %d is staged and waits; those of the manifest before go on until"

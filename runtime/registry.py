@@ -93,6 +93,10 @@ class Registry:
             raise AccessDenied(msg)
         return function
 
+    def has(self, path: str) -> bool:
+        """Return whether a function has this path, or this alias."""
+        return self._find(path) is not None or path in self._aliases
+
     def policy(self, path: str) -> Policy | None:
         """Return the policy of the function under a path; None when there is none."""
         function = self._find(path) or self._aliases.get(path)

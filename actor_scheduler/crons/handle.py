@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from typing_extensions import Unpack
 
 from actor_scheduler.crons.definition import CronJob, CronOptions, Faults, check_faults, define, revise
-from actor_scheduler.crons.schedule import Every
 from actor_scheduler.errors import InvalidArgs, InvalidCron, LimitExceeded, UnknownCron, storable
 from actor_scheduler.limits import CALL_ARGS_BYTES_MAX, CALL_JOBS_MAX, PAGE_MAX
 from actor_scheduler.options import check_note
@@ -217,13 +216,11 @@ class Crons:
 def _next_ticks(info: CronInfo, schedule: Schedule, count: int, now_us: int) -> list[int]:
     """Return the ticks from the next one on; for a cron without one, those it would have from now on."""
     found: list[int] = []
+    ticks = schedule.ticks(from_datetime(info.anchored_at))
     if info.next_at is not None:
         tick_us: int | None = from_datetime(info.next_at)
-        ticks = schedule.ticks(from_datetime(info.next_at))
     else:
-        anchor_us = from_datetime(info.last_tick) if info.last_tick is not None else now_us
-        ticks = schedule.ticks(anchor_us)
-        tick_us = ticks.next_us(now_us if not isinstance(schedule, Every) or info.last_tick else now_us - 1)
+        tick_us = ticks.next_us(max(now_us, from_datetime(info.accounted_to)))
     while tick_us is not None and len(found) < count:
         found.append(tick_us)
         tick_us = ticks.next_us(tick_us)

@@ -22,9 +22,9 @@ class CronInfo:
     """One cron, as it stood when it was read.
 
     `next_at` is its next tick, without the jitter; None when none comes by itself: it is paused, disabled, on an
-    outside clock, or `trouble` says why it can't go on.  `last_tick` is the newest tick that is accounted for: it ran,
-    or was skipped with a reason.  `origin` is `manifest` for one that the code defines, `runtime` for one that was
-    registered.
+    outside clock, or `trouble` says why it can't go on.  Every tick up to `accounted_to` ran, or is on record as
+    skipped; `anchored_at` is where an interval counts from.  `origin` is `manifest` for one that the code defines,
+    `runtime` for one that was registered.
     `schedule` and `spec` are None only where `trouble` says that they can't be read.
     """
 
@@ -33,7 +33,8 @@ class CronInfo:
     path: str
     args: Mapping[str, Any]
     next_at: datetime | None
-    last_tick: datetime | None
+    accounted_to: datetime
+    anchored_at: datetime
     paused: bool
     note: str
     origin: Origin

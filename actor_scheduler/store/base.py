@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from actor_scheduler.model import Again, DueJob, Entry, Failed, Job, JobFilter, NewJob, Outcome, Page
-from actor_scheduler.store.cron_units import ActivateCrons, CronUnit, StageCrons
+from actor_scheduler.store.cron_units import ActivateCrons, CronTargets, CronUnit, StageCrons
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -254,6 +254,7 @@ Unit: TypeAlias = (
     | Set
     | StageCrons
     | ActivateCrons
+    | CronTargets
     | CronUnit
     | Mutate
     | RunDue

@@ -27,6 +27,10 @@ class ActivateCrons(NamedTuple):
     version: int
 
 
+class CronTargets(NamedTuple):
+    """Say which functions crons run. Answer: their paths, each once."""
+
+
 class PutCron(NamedTuple):
     """Register a cron at run time, or bring it up to date; an equal one is left alone. Answer: None.
 

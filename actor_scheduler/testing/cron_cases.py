@@ -43,13 +43,8 @@ async def a_cron_waits_for_its_next_tick(make_store: MakeStore) -> None:
         await crons.run()
         assert await crons.waits_for("i") == 7 * MINUTE
         info = await crons.info()
-        assert (info.path, info.origin, info.paused, info.trouble, info.last_tick) == (
-            "m",
-            "runtime",
-            False,
-            None,
-            None,
-        )
+        assert (info.path, info.origin, info.paused, info.trouble) == ("m", "runtime", False, None)
+        assert info.accounted_to == info.anchored_at == to_datetime(START_US)
         assert (info.schedule, info.spec) == (EVERY_FIVE, cron())
         assert (await crons.history(), await crons.history("i")) == ([], [("success", 0)])
 

@@ -246,7 +246,8 @@ async def test_a_registered_cron_runs_wherever_it_was_registered(start: Start, w
     assert (info.path, info.args, info.origin, info.spec.description) == ("desk:mail", {"user": 42}, "runtime", "d")
     assert (info.paused, info.note, info.trouble) == (False, "", None)
     assert info.next_at == START + 57 * HOUR
-    assert info.last_tick == START + 33 * HOUR
+    assert info.accounted_to == START + 33 * HOUR
+    assert info.anchored_at == START
 
 
 async def test_registering_again_changes_nothing(start: Start) -> None:
@@ -494,7 +495,7 @@ async def test_the_preview_of_crons_that_do_not_fire(start: Start, where: str) -
         assert await ticks("paused") == [33 * HOUR, 57 * HOUR]
         assert await ticks("outside", 1) == [33 * HOUR]
         assert await ticks("interval") == [15 * HOUR, 20 * HOUR]
-        assert await ticks("disabled") == [12 * HOUR, 17 * HOUR]
+        assert await ticks("disabled") == [15 * HOUR, 20 * HOUR]
         leaps = await ctx.crons.next_ticks("leap", 1000)
         assert (len(leaps), leaps[0], leaps[-1].year) == (42, datetime(2028, 2, 29, tzinfo=UTC), 2196)
         assert len(await ctx.crons.next_ticks("code")) == 5

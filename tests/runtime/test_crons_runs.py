@@ -357,6 +357,25 @@ async def test_a_change_is_told_to_the_log_once(tmp_path: Path, caplog: pytest.L
     assert await logged(Seen().app()) == []
 
 
+async def test_a_start_names_the_functions_that_crons_miss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A function that was taken out while users' crons run it: told at the start, not by the first tick alone."""
+    seen, other = Seen(), Namespace[Any]("other")
+
+    @other.mutation(aliases=["seen:renamed"])
+    async def gone(ctx: MutationCtx) -> None: ...
+
+    app = seen.app()
+    app.include(other)
+    async with Harness(app, db=tmp_path / "app.db") as h:
+        for n in range(3):
+            await h.crons.register(f"user/{n}", Every(hours=1), "other:gone")
+        await h.crons.register("fine", Every(hours=1), "seen:write")
+    assert "does not have" not in caplog.text
+    async with Harness(seen.app(), db=tmp_path / "app.db", start=START + HOUR / 2):
+        assert "crons run functions that this process does not have" in caplog.text
+        assert "1: other:gone" in caplog.text
+
+
 async def test_an_unchanged_interval_keeps_its_next_tick(tmp_path: Path) -> None:
     """A hundred starts must change nothing; a changed schedule counts from now."""
     seen = Seen()

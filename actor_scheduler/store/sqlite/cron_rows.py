@@ -36,6 +36,11 @@ _WINDOW: Final = ours(
     "SELECT fire_at_us, id FROM main._scheduler_crons WHERE fire_at_us IS NOT NULL AND (fire_at_us, id) > (?, ?)"
     " ORDER BY fire_at_us, id LIMIT ?"
 )
+_PATHS: Final = ours(
+    "WITH RECURSIVE used(target) AS (SELECT min(path) FROM main._scheduler_crons UNION ALL SELECT (SELECT min(path)"
+    " FROM main._scheduler_crons AS cron WHERE cron.path > used.target) FROM used WHERE used.target IS NOT NULL)"
+    " SELECT target FROM used WHERE target IS NOT NULL"
+)
 _RUN: Final = (
     "SELECT cron, coalesce(tick_us, scheduled_at_us), state, cause, cron_run, tick_us IS NULL, seq, nonce, attempt,"
     " started_at_us, completed_at_us, error, coalesce(length(result), 0), created_at_us FROM main._scheduler_jobs"
@@ -129,6 +134,11 @@ def page(raw: sqlite3.Connection, prefix: str, after: str | None, limit: int) ->
     return [_info(CronRow(*row)) for row in rows]
 
 
+def paths(raw: sqlite3.Connection) -> list[str]:
+    """Return the path of every function that a cron runs, each once, however many crons there are."""
+    return [path for (path,) in read(raw, _PATHS, ())]
+
+
 def _check_limit(limit: object) -> None:
     if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
         msg = f"limit must be from 1 to {PAGE_MAX}, not {limit!r:.40}"
@@ -151,7 +161,8 @@ def _info(row: CronRow) -> CronInfo:
         path=row.path,
         args=args,
         next_at=moment(row.tick_us) if waits and row.tick_us is not None else None,
-        last_tick=moment(row.watermark_us) if row.watermark_us > row.created_at_us else None,
+        accounted_to=moment(row.watermark_us),
+        anchored_at=moment(row.anchor_us),
         paused=row.paused,
         note=row.note,
         origin=row.origin,

@@ -130,6 +130,7 @@ _STEP_3: Final = (
     ) STRICT""",
     "CREATE INDEX _scheduler_crons_due ON _scheduler_crons (fire_at_us, id) WHERE fire_at_us IS NOT NULL",
     "CREATE INDEX _scheduler_crons_zone ON _scheduler_crons (zone) WHERE zone IS NOT NULL",
+    "CREATE INDEX _scheduler_crons_path ON _scheduler_crons (path)",
     "CREATE INDEX _scheduler_crons_manifest ON _scheduler_crons (name) WHERE origin = 'manifest'",
     """CREATE TABLE _scheduler_skips (
         id INTEGER PRIMARY KEY,

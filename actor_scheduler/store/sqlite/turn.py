@@ -42,7 +42,7 @@ from actor_scheduler.store.base import (
     Unit,
     Unknown,
 )
-from actor_scheduler.store.cron_units import ActivateCrons, CronUnit, StageCrons
+from actor_scheduler.store.cron_units import ActivateCrons, CronTargets, CronUnit, StageCrons
 from actor_scheduler.store.sqlite import cron_rows, job_rows
 from actor_scheduler.store.sqlite.batches import BUSY, Definite, is_plain, merge, refused_commit, run_of, split, stop
 from actor_scheduler.store.sqlite.crons import CronWriter
@@ -297,6 +297,8 @@ class TurnRunner:
         """Do what callers and operators want of jobs and crons that exist."""
         if isinstance(unit, StageCrons | ActivateCrons):
             return self._manifests.apply(unit)
+        if isinstance(unit, CronTargets):
+            return cron_rows.paths(self._raw)
         if isinstance(unit, CronUnit):
             return self._crons.apply(unit)
         assert not isinstance(unit, RunDue | InsertJobs | Mutate | CompleteJob)
