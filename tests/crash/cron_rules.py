@@ -183,7 +183,7 @@ def _registered(view: View, known: dict[str, _Cron]) -> Iterator[Violation]:
                 yield Violation(Rule.CHILD_MISSING, body.registers, f"of {body.op}")
             if done is False and body.registers in known:
                 yield Violation(Rule.ROLLED_BACK, body.registers, f"of {body.op}")
-    defined = {defined.name for version in range(crons.VERSIONS) for defined in crons.manifest(version)}
+    defined = {defined.name for version in (*range(crons.VERSIONS), crons.SLOW) for defined in crons.manifest(version)}
     yield from (Violation(Rule.CRON_GHOST, name) for name in known.keys() - asked - defined)
 
 
@@ -212,7 +212,7 @@ def _defined(view: View, known: dict[str, _Cron]) -> Iterator[Violation]:
     if view.history.manifest is None or view.history.caught_up_us is None:
         return
     wanted = {defined.name: defined for defined in crons.manifest(view.history.manifest)}
-    of_code = {defined.name for version in range(crons.VERSIONS) for defined in crons.manifest(version)}
+    of_code = {defined.name for version in (*range(crons.VERSIONS), crons.SLOW) for defined in crons.manifest(version)}
     there = {name: cron.now for name, cron in known.items() if cron.now is not None and name in of_code}
     yield from (Violation(Rule.CRON_LOST, name, "the code defines it") for name in wanted.keys() - there.keys())
     yield from (Violation(Rule.CRON_GHOST, name, "of an older manifest") for name in there.keys() - wanted.keys())

@@ -18,6 +18,8 @@ from actor_scheduler.crons.schedule import Cron, Every
 from actor_scheduler.store.sqlite import store
 
 VERSIONS: Final = 4
+SLOW: Final = 4  # one more version, for a virtual clock that has long to go: its intervals are of seconds
+SLOWLY: Final = "slow"  # begins a name that is registered with such an interval
 STEADY: Final = ("fast", "all", "aged", "act", "late", "minute")  # in every version, and always the same
 OUTSIDE: Final = "outside"  # ticks when it is told to
 END: Final = "~"  # begins the end of a name that is registered at run time, which says what becomes of it
@@ -80,6 +82,13 @@ class Defined:
 
 def manifest(version: int) -> list[Defined]:
     """Return what the code defines: six that never change, one for outside, and those that differ by the version."""
+    if version == SLOW:
+        return [
+            Defined(SLOWLY, 20_000),
+            Defined("slow-all", 24_000, options={"missed_tick_policy": "all", "max_catch_up_ticks": 4}),
+            Defined("slow-act", 22_000, TOCK),
+            Defined("slow-minute", "* * * * *", options={"overlap": "queue"}),
+        ]
     odd, high = version % 2 == 1, version // 2 % 2 == 1
     every: dict[str, Any] = {"missed_tick_policy": "all"}
     defined = [
@@ -108,4 +117,5 @@ def registered(name: str) -> tuple[Every, str, dict[str, Any], dict[str, Any]]:
     if not name.endswith(ONCE):
         options["overlap"] = rng.choice(("skip", "queue", "allow"))
     target = TICK if name.endswith(ONCE) else rng.choice((TICK, TOCK))
-    return Every(timedelta(milliseconds=rng.choice((120, 230, 410)))), target, {"name": name}, options
+    span = timedelta(milliseconds=rng.choice((120, 230, 410))) * (100 if name.startswith(SLOWLY) else 1)
+    return Every(span), target, {"name": name}, options

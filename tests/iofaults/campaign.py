@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from tests.crash.checker import Violation
+from tests.crash.crons import prepare
 from tests.crash.history import History
+from tests.crash.rules import Violation
 from tests.iofaults import planted
 from tests.iofaults.rules import Ended, judge
 from tests.iofaults.scenarios import FINDS, SCENARIOS, Fault, Files, Mode, Run, read_told
@@ -32,6 +33,7 @@ from tests.shim.control import Calls
 ERRORS: Final = (errno.EIO, errno.ENOSPC)
 _PATIENCE_SECONDS: Final = 30.0
 _NTH_MAX: Final = 2_000
+_SPARSER: Final = {"cron": 4}  # a scenario that makes so many times the calls of others is strided so much wider
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,18 @@ class Report:
 
 def sweeps(stride: int = 1, seed: int = 0) -> list[Sweep]:
     """Return every loop there is. A stride leaves calls out, other ones in each loop and for each seed."""
-    kinds = itertools.product(Files, SCENARIOS, Calls, ERRORS, Mode)
-    return [Sweep(*kind, first=1 + (at + seed) % stride, stride=stride) for at, kind in enumerate(kinds)]
+    found = []
+    for at, kind in enumerate(itertools.product(Files, SCENARIOS, Calls, ERRORS, Mode)):
+        each = stride * _SPARSER.get(kind[1], 1) if stride > 1 else 1
+        found.append(Sweep(*kind, first=1 + (at + seed) % each, stride=each))
+    return found
 
 
 def run(chosen: Sequence[Sweep], folder: Path, *, jobs: int = 2, wrong: str | None = None) -> Report:
     """Run these loops, in several processes. `wrong` plants a bug, as tests.iofaults.planted names it."""
     began = time.perf_counter()
     checkpoint_often()
+    prepare()
     found = {name: _prepare(folder, name) for name in FINDS}
     if wrong is not None:
         planted.plant(wrong)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from tests.crash.checker import Rule, Violation, check
+from tests.crash.checker import check
 from tests.crash.history import History
+from tests.crash.rules import Rule, Violation
 from tests.powerloss.rules import Content, broken
 
 
@@ -16,6 +17,7 @@ class AfterFault(StrEnum):
     """The promises that only a failing disk can show."""
 
     HUNG = "the process did not end"
+    BUSY = "the app tried again and again without a pause"
     DIED = "the process ended as none should"
     UNCLEAR = "a start or a stop failed without a clear error"
     UNANSWERED = "a call was never answered"
@@ -49,12 +51,14 @@ def judge(before: History, ended: Ended, content: Content, *, heals: bool) -> li
     """
     history = replace(before, asks=dict(before.asks), answers=dict(before.answers))
     for event in ended.told:
-        if event[0] in ("ask", "answer"):
+        if event[0] in ("ask", "answer", "manifest", "caught_up"):
             history.take(event)
     violations = list(_process(ended, history, heals=heals))
     found = broken(history, content, {content.state})
-    if heals and not content.errors:
-        found += [bad for bad in check(content.of(history)) if bad.rule is Rule.UNFINISHED]
+    if heals and not content.errors and all(bad.rule is not AfterFault.BUSY for bad in violations):
+        whole = replace(content.of(history), manifest=history.manifest, caught_up_us=history.caught_up_us)
+        at_the_end = (Rule.UNFINISHED, Rule.CRON_STOPPED, Rule.CRON_LOST, Rule.CRON_GHOST)
+        found += [bad for bad in check(whole) if bad.rule in at_the_end and bad not in found]
     failed = {row.op for row in content.left.rows if row.kind == "action" and row.cause == "error"}
     return violations + [bad for bad in found if not _expected(bad, failed)]
 
@@ -64,13 +68,17 @@ def _expected(found: Violation, failed_actions: Collection[str]) -> bool:
 
     The virtual clock runs ahead of the one that the functions note.  An action whose own calls the store refuses, fails.
     """
-    return found.rule is Rule.EARLY or (found.rule is Rule.UNPLANNED and found.subject in failed_actions)
+    return found.rule in (Rule.EARLY, Rule.LANE) or (found.rule is Rule.UNPLANNED and found.subject in failed_actions)
 
 
 def _process(ended: Ended, history: History, *, heals: bool) -> Iterator[Violation]:
     if ended.hung:
         yield _bad(AfterFault.HUNG, "process")
         return
+    for event in ended.told:
+        if event[0] == "busy":
+            yield _bad(AfterFault.BUSY, "app", event[1])
+            return
     if ended.status != 0:
         yield _bad(AfterFault.DIED, "process", f"status {ended.status}")
     for event in ended.told:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.checker import Rule
 from tests.crash.history import Ask, Body, History, JobRow, plain
+from tests.crash.rules import Rule
 from tests.iofaults.rules import AfterFault, Ended, judge
 from tests.powerloss.rules import Content
 
@@ -38,6 +38,7 @@ def test_a_process_that_keeps_its_promises_breaks_none() -> None:
     [
         ({"hung": True}, AfterFault.HUNG),
         ({"status": 70}, AfterFault.DIED),
+        ({"told": [*WELL, ["busy", "the app loops"]]}, AfterFault.BUSY),
         ({"told": [*WELL, ["start", False, "OSError()"]]}, AfterFault.UNCLEAR),
         ({"told": [*WELL, ["stop", False, "sqlite3.OperationalError()"]]}, AfterFault.UNCLEAR),
         ({"told": [*WELL, ["healed", "the disk is full"]]}, AfterFault.UNHEALTHY),
