@@ -147,6 +147,17 @@ async def ticks_dropped_one_after_the_other_are_one_record(make_store: MakeStore
         await crons.fire(32 * MINUTE)  # while that one waits
         assert await crons.history() == [("policy", 5, 20, 4), ("pending", 25), ("overlap", 30, 30, 1)]
         assert (await crons.runs())[1].skipped == 4
+        await crons.run()
+        await crons.fire(37 * MINUTE)
+        await crons.fire(40 * MINUTE)
+        assert (await crons.history())[2:] == [("overlap", 30, 30, 1), ("policy", 35, 35, 1), ("pending", 40)]
+        await crons.fire(45 * MINUTE)
+        await crons.run()
+        await crons.fire(50 * MINUTE)
+        await crons.fire(55 * MINUTE)
+        assert (await crons.history())[4:] == [
+            ("success", 40), ("overlap", 45, 45, 1), ("pending", 50), ("overlap", 55, 55, 1),
+        ]  # fmt: skip
 
 
 async def a_clock_that_was_set_back_fires_nothing_twice(make_store: MakeStore) -> None:
