@@ -20,9 +20,9 @@ from actor_scheduler.crons.handle import Crons
 from actor_scheduler.times import from_datetime
 from runtime import App, Call, FunctionError, MutationCtx, Namespace
 from runtime.testing import Harness
+from tests.proof.ticks import When
 from tests.simulation.cron_plan import job_of, options_of, schedule_of
 from tests.simulation.cron_rules import Definition, Piece, Seen, jitter_of, newest_due, piece, verdict
-from tests.simulation.ticks import When
 
 SECOND_US: Final = 1_000_000
 HOUR_US: Final = 3_600 * SECOND_US

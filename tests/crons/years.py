@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests.proof.ticks import at
 from tests.simulation.campaign import memory_folder, simulated
 from tests.simulation.cron_plan import EVENTS, YEAR_US, draw
 from tests.simulation.cron_world import CronWorld
-from tests.simulation.ticks import at
 
 REASONS: Final = frozenset({"policy", "cap", "age", "overlap", "paused", "stale_manifest", "disabled"})
 SOMETIMES: Final = frozenset({

@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from tests.proof.crons import broken
 from tests.proof.history import INNER, TERMINAL, Body, History, JobRow, Trace, seq_of
 from tests.proof.view import View
 
@@ -61,6 +62,12 @@ class Rule(StrEnum):
     ALARM = "the alarm is set too late, or not at all"
     SPINS = "the app keeps itself busy while it waits"
     HANGS = "something waits for ever"
+    TICKS = "the ticks of a cron are not each accounted for once"
+    TICK_RUN = "a run of a cron is not that of its tick"
+    TICK_EARLY = "a cron ran before its tick"
+    TICK_EFFECTS = "what a cron's run did, and how it ended, differ"
+    TICK_UNTOLD = "runs were not told of all ticks that were dropped before them"
+    CRON_STANDS = "a cron does not go on"
     FILE = "the file is damaged"
 
 
@@ -450,6 +457,11 @@ def _ghosts(view: View) -> Iterator[Violation]:
                 yield Violation(Rule.ID_REUSED, trace.op, f"its job is that of {jobs[trace.job]}")
 
 
+def _crons(view: View) -> Iterator[Violation]:
+    for rule, subject, detail in broken(view.history.crons):
+        yield Violation(Rule[rule], subject, detail)
+
+
 def _file(view: View) -> Iterator[Violation]:
     for error in view.history.file_errors:
         yield Violation(Rule.FILE, "file", error)
@@ -457,5 +469,5 @@ def _file(view: View) -> Iterator[Violation]:
 
 _RULES = (
     _acknowledged, _refused, _unexpected, _found, _states, _finished, _times, _mutations, _actions, _pauses, _lanes, _rates, _early, _late,
-    _in_order, _canceled, _outcomes, _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _file,
+    _in_order, _canceled, _outcomes, _children, _batches, _idempotency, _one_job_each, _ids, _ghosts, _crons, _file,
 )  # fmt: skip

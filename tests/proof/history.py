@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from tests.proof.ticks import When
+
 Do: TypeAlias = Literal["schedule", "many", "live", "act", "cancel", "get", "retry", "count", "pause", "resume", "pool"]
 Place: TypeAlias = Literal["", "pool", "single", "rate"]
 Kind: TypeAlias = Literal["mutation", "action"]
@@ -157,6 +159,71 @@ class Trace(NamedTuple):
     occurrence_id: str = ""  # the same
 
 
+class CronRow(NamedTuple):
+    """A cron, as it stands at the end; its definition has been the same all along."""
+
+    name: str
+    when: When
+    kind: Kind
+    attempts: int
+    jitter_us: int
+    created_at_us: int
+    anchor_us: int
+    watermark_us: int
+    skipped: int  # dropped ticks that no run has been told of
+    fire_at_us: int | None
+    trouble: str | None
+
+
+class TickRow(NamedTuple):
+    """A run of a cron, as it stands in the table of jobs."""
+
+    id: str
+    cron: str
+    tick_us: int | None
+    scheduled_at_us: int
+    created_at_us: int
+    state: str
+    cause: str | None
+    attempt: int
+    occurrence_id: str | None
+    skipped: int  # dropped ticks that it was told of
+
+
+class SkipRow(NamedTuple):
+    """A stretch of ticks that did not run."""
+
+    cron: str
+    reason: str
+    first_us: int
+    last_us: int
+    ticks: int
+
+
+class CronTrace(NamedTuple):
+    """One effect of a cron's mutation, or one start of its action."""
+
+    cron: str
+    job: str
+    attempt: int
+    at_us: int
+    scheduled_at_us: int
+    occurrence_id: str
+
+
+@dataclass(slots=True)
+class CronBook:
+    """What is left of the crons of a file, and what was seen of their runs."""
+
+    rows: Sequence[CronRow] = ()
+    ticks: Sequence[TickRow] = ()
+    skips: Sequence[SkipRow] = ()
+    effects: Sequence[CronTrace] = ()
+    starts: list[CronTrace] = field(default_factory=list)
+    reasons: frozenset[str] = frozenset({"policy", "cap", "age", "overlap"})  # for which ticks may be dropped
+    rested_us: int | None = None  # by then everything that was due had been brought to account
+
+
 class Finding(NamedTuple):
     """Something wrong that only the engine could see, while it happened."""
 
@@ -181,6 +248,7 @@ class History:
     in_order: bool = False  # whether the engine runs what is ready in the order in which it became so
     steady: bool = False  # whether no clock was stepped, and every alarm rang in time
     prompt: bool = False  # whether, besides, no call to the database took time
+    crons: CronBook = field(default_factory=CronBook)
     healed_us: int | None = None  # from this moment of the wall clock on, nothing failed and no clock was stepped
 
     def acks(self, op: str) -> list[Any]:

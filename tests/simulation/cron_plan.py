@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from actor_scheduler.crons.definition import CronJob
 from actor_scheduler.crons.schedule import Cron, Every
+from tests.proof.ticks import When
 from tests.simulation.cron_rules import SECOND_US, Definition
-from tests.simulation.ticks import When
 
 MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 60 * MINUTE_US

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from actor_scheduler import codec
 from actor_scheduler.crons import firing
 from actor_scheduler.crons.spec import CronSpec
-from tests.simulation.ticks import Ticks, When, at
+from tests.proof.ticks import Ticks, When, at
 
 SECOND_US: Final = 1_000_000
 LATE_US: Final = 60 * SECOND_US  # a tick that is later than that was missed

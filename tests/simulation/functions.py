@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from actor_scheduler.crons.definition import CronJob
+from actor_scheduler.crons.schedule import Cron, Every
 from runtime import ActionCtx, App, AuthRequest, Call, FunctionError, MutationCtx, Namespace, QueryCtx, Retry
 from tests.proof.checker import PAUSE_US
-from tests.proof.history import Body, plain
+from tests.proof.history import Body, CronTrace, plain
+from tests.proof.ticks import When
 
 if TYPE_CHECKING:
     from tests.simulation.options import Options
@@ -24,10 +29,26 @@ CREATE TABLE effects (
     n INTEGER PRIMARY KEY, op TEXT NOT NULL, job TEXT, kind TEXT NOT NULL REFERENCES kinds DEFERRABLE INITIALLY DEFERRED,
     at_us INTEGER NOT NULL, attempt INTEGER NOT NULL, turn INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE cron_effects (
+    cron TEXT NOT NULL, job TEXT NOT NULL, attempt INTEGER NOT NULL, at_us INTEGER NOT NULL,
+    scheduled_at_us INTEGER NOT NULL, occurrence_id TEXT NOT NULL
+) STRICT;
 """
 _INSERT: Final = "INSERT INTO effects (op, job, kind, at_us, attempt, turn) VALUES (?, ?, ?, ?, ?, ?)"
 
+_INSERT_RUN: Final = (
+    "INSERT INTO cron_effects (cron, job, attempt, at_us, scheduled_at_us, occurrence_id) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
 POOL: Final = 2
+_HOUR_US: Final = 3_600_000_000
+_APART: Final = {
+    "none": (When(20_000_000), When(0, "* * * * *")),
+    "seconds": (When(20_000_000), When(0, "*/2 * * * *")),
+    "hours": (When(_HOUR_US), When(0, "20 */2 * * *", "America/New_York")),
+    "months": (When(7 * 24 * _HOUR_US), When(0, "30 2 * * SUN", "America/New_York")),
+    "years": (When(30 * 24 * _HOUR_US), When(0, "0 0 1 * *", "Europe/Paris")),
+}
 
 
 world: World = None  # type: ignore[assignment]  # the one that is being simulated; given by it
@@ -40,7 +61,32 @@ def make_app(db: str, options: Options) -> App[Any]:
     app: App[Any] = App(db, auth=_nobody, **given) if options.auth else App(db, **given)
     app.schema(SCHEMA)
     app.pool("pool", POOL)
+    app.crons.define_crons(cron.job for cron in crons_of(options))
     return app
+
+
+class CronPlan(NamedTuple):
+    """A cron of the app, as the checker and as the app knows it."""
+
+    when: When
+    path: str
+    job: CronJob
+
+
+def crons_of(options: Options) -> list[CronPlan]:
+    """Return the crons of a seed: the same in all its lives. Their ticks are as far apart as the rest of its work."""
+    rng = random.Random(f"crons {options.seed}")
+    found = []
+    for number in range(options.crons):
+        when, path = rng.choice(_APART[options.spread]), rng.choice(("sim:cron_tick", "sim:cron_beat"))
+        schedule: Any = Every(timedelta(microseconds=when.every_us)) if when.every_us else Cron(when.expr, tz=when.tz)
+        chosen: Any = {
+            "missed_tick_policy": rng.choice(("latest", "all", "skip")), "max_catch_up_ticks": rng.choice((1, 3, 6)),
+            "overlap": rng.choice(("skip", "queue", "allow")), "jitter": rng.choice((None, CRON_JITTER_US / 1_000_000)),
+            "max_catch_up_age": rng.choice((None, "48h")),
+        }  # fmt: skip
+        found.append(CronPlan(when, path, CronJob(f"cron {number}", schedule, path, **chosen)))
+    return found
 
 
 async def _nobody(request: AuthRequest) -> None:
@@ -146,6 +192,33 @@ _ACTIONS: Final = {"": act, "pool": act_pool, "single": act_single, "rate": act_
 
 
 _LIGHT: Final = Body("", light=True)
+CRON_ATTEMPTS: Final = 2
+CRON_JITTER_US: Final = 5_000_000
+
+
+def _cron_trace(ctx: Any) -> CronTrace:
+    told = ctx.invoker
+    said = (told.scheduled_at_us, told.occurrence_id)
+    return CronTrace(told.cron, told.job_id, told.attempt, world.clock.high_us(), *said)
+
+
+@sim.mutation(retry=Retry(CRON_ATTEMPTS, base=PAUSE_US / 1_000_000))
+async def cron_tick(ctx: MutationCtx) -> None:
+    """Leave one effect row; some fail at first."""
+    trace = _cron_trace(ctx)
+    await ctx.db.execute(_INSERT_RUN, trace)
+    if trace.attempt == 1 and int(trace.job, 16) % 4 == 0:
+        raise FunctionError("PLANNED", "this run was told to fail")
+
+
+@sim.action(retry=Retry(CRON_ATTEMPTS, base=PAUSE_US / 1_000_000))
+async def cron_beat(ctx: ActionCtx) -> None:
+    """Record the start; some take a while."""
+    trace = _cron_trace(ctx)
+    world.history.crons.starts.append(trace)
+    world.record("cron", *trace)
+    if int(trace.job, 16) % 3 == 0:
+        await ctx.sleep(3)
 
 
 @sim.mutation

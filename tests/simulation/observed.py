@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from actor_scheduler.ids import parse_id
 from actor_scheduler.index import NOTHING
+from actor_scheduler.model import CRONS
 from actor_scheduler.queues import PARKED
 from actor_scheduler.store.base import CancelJob, CompleteJob, Refill, RunDue, TurnResult, Unit
 from actor_scheduler.store.sqlite import SqliteStore
@@ -62,9 +63,10 @@ def check_index(world: World) -> Iterator[Finding]:
         pending = file.execute(
             "SELECT queue, fire_at_us, seq FROM _scheduler_jobs WHERE state = 'pending' ORDER BY fire_at_us, seq"
         ).fetchall()
+        crons = file.execute("SELECT fire_at_us, id FROM _scheduler_crons WHERE fire_at_us IS NOT NULL ORDER BY 1, 2")
+        stored: dict[str, list[tuple[int, int]]] = {CRONS: crons.fetchall()}
         mine = "SELECT seq FROM _scheduler_jobs WHERE state = 'in_progress' AND boot = ?"
         running = [seq for (seq,) in file.execute(mine, (engine.running().store.boot,))]
-    stored: dict[str, list[tuple[int, int]]] = {}
     for queue, fire_at_us, seq in pending:
         if not queue.startswith(PARKED):  # it waits for its turn in a lane
             stored.setdefault(queue, []).append((fire_at_us, seq))

@@ -58,6 +58,7 @@ class Options:
     steps: tuple[str, ...] = ()
     early: float = 0.0
     late: float = 0.0
+    crons: int = 0
 
     def text(self) -> str:
         """Return every option, for whoever has to understand a failure."""
@@ -91,6 +92,7 @@ def draw(seed: int, *, heavy: bool = False) -> Options:
         steps=tuple(kind for kind in STEPS if rng.random() < share),
         early=rng.choice((0.0, 0.0, 0.1, 0.5)),
         late=rng.choice((0.0, 0.0, 0.1, 0.5)),
+        crons=rng.choice((0, 0, 0, 1, 2, 3)),
     )
     if not heavy or rng.random() > _HEAVY:
         return drawn

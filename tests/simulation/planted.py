@@ -18,10 +18,11 @@ from actor_scheduler.dispatch import Dispatch
 from actor_scheduler.index import JobIndex, Window
 from actor_scheduler.model import Again, Entry
 from actor_scheduler.store.base import Done, InsertJobs
-from actor_scheduler.store.sqlite import SqliteStore, body, job_rows, outcomes, recovery, steering, turn
+from actor_scheduler.store.sqlite import SqliteStore, body, job_rows, mutations, outcomes, recovery, steering, turn
 from actor_scheduler.store.sqlite.changes import Changes
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.jobs import JobWriter
+from actor_scheduler.store.sqlite.mutations import MutationRunner
 from actor_scheduler.store.sqlite.steering import Steering
 from tests.proof.checker import Rule
 
@@ -95,7 +96,7 @@ def reply_before_commit() -> list[Patch]:
 @bug(Rule.DOUBLED, Rule.SPLIT)
 def second_transaction() -> list[Patch]:
     """A mutation's effects commit first, its completion in a transaction of its own."""
-    drive = _Runner._drive
+    drive = MutationRunner._drive
 
     def two_steps(self: Any, body: Any, job: Any, limit_us: Any, context: Any, finish: Any, at: int) -> Any:
         if job is None:
@@ -107,7 +108,7 @@ def second_transaction() -> list[Patch]:
             finish(value[0])
         return value
 
-    return [Patch(_Runner, "_drive", two_steps)]
+    return [Patch(MutationRunner, "_drive", two_steps)]
 
 
 @bug(Rule.LOST, Rule.CHILD_MISSING)
@@ -125,7 +126,7 @@ def unknown_is_success() -> list[Patch]:
 @bug(Rule.SPLIT, Rule.REFUSED_EXISTS, Rule.ROLLED_BACK)
 def half_rollback() -> list[Patch]:
     """A mutation that failed is not rolled back, only recorded as failed."""
-    return [Patch(turn, "_BACK", _NOTHING)]
+    return [Patch(mutations, "_BACK", _NOTHING)]
 
 
 @bug(Rule.ROLLED_BACK)
@@ -342,14 +343,14 @@ class _Nobody(set[int]):
 @bug(Rule.CANCELED_RAN)
 def cancel_not_seen_in_turn() -> list[Patch]:
     """A mutation that was canceled in its own turn runs."""
-    run_due = _Runner._run_due
+    due = MutationRunner.due
 
-    def blind(self: Any, unit: Any, at: int) -> Any:
+    def blind(self: Any, unit: Any, job: Any, at: int) -> Any:
         with mock.patch.object(self._writer.changes, "canceled", _Nobody()):
-            return run_due(self, unit, at)
+            return due(self, unit, job, at)
 
     succeed = reworded(outcomes, "_SUCCEED_MUTATION", " AND state = 'pending'", "")
-    return [Patch(_Runner, "_run_due", blind), succeed]
+    return [Patch(MutationRunner, "due", blind), succeed]
 
 
 @bug(Rule.CANCELED_RAN)

@@ -273,7 +273,7 @@ def next_tick_is_skipped() -> list[Patch]:
     return [Patch(EveryTicks, "next_us", later)]
 
 
-@bug("and has not by", "before its time")
+@bug("and has not by")
 def fires_at_its_tick_without_an_entry() -> list[Patch]:
     """A cron that was changed does not come into the index again."""
     return [Patch(CronWriter, "settle", nothing)]

@@ -23,7 +23,20 @@ from actor_scheduler.errors import ActorSchedulerError
 from actor_scheduler.ids import format_id
 from actor_scheduler.testing.nonces import SeededNonces
 from runtime import App, FunctionError, OutcomeUnknown, PartiallyScheduled
-from tests.proof.history import Answer, Ask, Body, Finding, History, JobRow, Sent, Trace
+from tests.proof.history import (
+    Answer,
+    Ask,
+    Body,
+    CronRow,
+    CronTrace,
+    Finding,
+    History,
+    JobRow,
+    Sent,
+    SkipRow,
+    TickRow,
+    Trace,
+)
 from tests.simulation import functions
 from tests.simulation.clients import Clients
 from tests.simulation.clock import SimClock
@@ -42,8 +55,17 @@ _PATIENCE: Final = 4  # of settling rounds in which nothing ended
 _INDEX_LOOKS_MAX: Final = 15  # of one seed
 _JOBS: Final = (
     "SELECT seq, nonce, kind, state, args, scheduled_at_us, fire_at_us, started_at_us, completed_at_us, attempt,"
-    " cause, error, key, idempotency_key, result FROM _scheduler_jobs"
+    " cause, error, key, idempotency_key, result FROM _scheduler_jobs WHERE cron IS NULL"
 )
+_CRONS: Final = (
+    "SELECT name, created_at_us, anchor_us, watermark_us, skipped, fire_at_us, trouble FROM _scheduler_crons"
+)
+_TICKS: Final = (
+    "SELECT seq, nonce, cron, tick_us, scheduled_at_us, created_at_us, state, cause, attempt, occurrence_id, cron_run"
+    " FROM _scheduler_jobs WHERE cron IS NOT NULL"
+)
+_SKIPS: Final = "SELECT cron, reason, first_tick_us, last_tick_us, ticks FROM _scheduler_skips"
+_BUSY: Final = "SELECT count(*) FROM _scheduler_jobs WHERE cron IS NOT NULL AND state IN ('pending', 'in_progress')"
 
 
 class World:
@@ -333,7 +355,18 @@ class World:
         self.history.healed_us = self.clock.now_us()
         await self.clients.live_on()
         await self._settle()
+        await self._rest_crons()
         await self.app._stop()
+
+    async def _rest_crons(self) -> None:
+        """Let crons catch up, once the start believes the clock, and their runs end."""
+        await pass_time(_SETTLE_US)
+        for _ in range(_PATIENCE * 20):
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as file:
+                if not file.execute(_BUSY).fetchone()[0]:
+                    break
+            await pass_time(SECOND_US)
+        self.history.crons.rested_us = self.clock.now_us() - SECOND_US
 
     async def _settle(self) -> None:
         """Let time pass until every job has ended, or nothing has ended for a few rounds."""
@@ -342,8 +375,9 @@ class World:
             with closing(sqlite3.connect(self.path, isolation_level=None)) as file:
                 count, last_us = file.execute(
                     "SELECT count(*), max(fire_at_us) FROM _scheduler_jobs WHERE state IN ('pending', 'in_progress')"
+                    " AND cron IS NULL"
                 ).fetchone()
-                done = file.execute("SELECT count(*), max(seq) FROM _scheduler_jobs").fetchone()
+                done = file.execute("SELECT count(*), max(seq) FROM _scheduler_jobs WHERE cron IS NULL").fetchone()
             if not count:
                 return
             rounds = rounds + 1 if before == (count, last_us, done) else 0
@@ -384,7 +418,9 @@ class World:
     def _snapshot(self) -> None:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as file:
             try:
-                rows = file.execute("SELECT seq, nonce, state, attempt FROM _scheduler_jobs").fetchall()
+                rows = file.execute(
+                    "SELECT seq, nonce, state, attempt FROM _scheduler_jobs WHERE cron IS NULL"
+                ).fetchall()
             except sqlite3.OperationalError:
                 return  # it died before it had tables
             self.history.snapshots.append({format_id(row[0], row[1]): (row[2], row[3]) for row in rows})
@@ -398,11 +434,26 @@ class World:
             self.history.effects = [
                 Trace(*values) for values in file.execute("SELECT op, job, at_us, attempt, n, turn FROM effects")
             ]
+            self._read_crons(file)
+
+    def _read_crons(self, file: sqlite3.Connection) -> None:
+        book, plans = self.history.crons, {plan.job.name: plan for plan in functions.crons_of(self.options)}
+        book.rows = [
+            CronRow(
+                name, plans[name].when, "mutation" if plans[name].path == "sim:cron_tick" else "action",
+                functions.CRON_ATTEMPTS, functions.CRON_JITTER_US, *values,
+            )
+            for name, *values in file.execute(_CRONS)
+        ]  # fmt: skip
+        book.ticks = [_tick(values) for values in file.execute(_TICKS)]
+        book.skips = [SkipRow(*values) for values in file.execute(_SKIPS)]
+        book.effects = [CronTrace(*values) for values in file.execute("SELECT * FROM cron_effects")]
 
     @property
     def fires(self) -> int:
         """How many bodies of jobs ran and left their trace."""
-        return len(self.history.starts) + len(self.history.effects)
+        crons = self.history.crons
+        return len(self.history.starts) + len(self.history.effects) + len(crons.starts) + len(crons.effects)
 
     @property
     def simulated_us(self) -> int:
@@ -412,9 +463,16 @@ class World:
     def trace_hash(self) -> str:
         """Return a digest of everything that happened, in order."""
         digest = hashlib.blake2b(digest_size=16)
-        for part in (self.events, self.history.effects, self.history.rows, self.history.findings):
+        history = self.history
+        for part in (self.events, history.effects, history.rows, history.crons, history.findings):
             digest.update(repr(part).encode())
         return digest.hexdigest()
+
+
+def _tick(values: Any) -> TickRow:
+    seq, nonce, *rest, note = values
+    told: Any = codec.decode(note) if note is not None else [0]
+    return TickRow(format_id(seq, nonce), *rest, told[0])
 
 
 def _row(values: Any) -> JobRow:
