@@ -73,7 +73,9 @@ def _renew_zone(raw: sqlite3.Connection, zone: str, *, unknown: bool) -> None:
     if unknown:
         log.error("time zone %s is not known here (any more): the crons in it do not fire until it is", zone)
     else:
-        log.warning("the rules of time zone %s have changed, or it is known again: the crons in it are computed anew", zone)
+        log.warning(
+            "the rules of time zone %s have changed, or it is known again: the crons in it are computed anew", zone
+        )
     for values in read(raw, _OF_ZONE, (zone,)):
         row = CronRow(*values)
         try:
