@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     "id, name, origin, spec, path, anchor_us, watermark_us, tick_us, fire_at_us, skipped, paused_at_us, note, trouble,"
-    " created_at_us"
+    " created_at_us, changed_at_us"
 )
 _GET: Final = ours(f"SELECT {COLUMNS} FROM main._scheduler_crons WHERE name = ?")
 _MANY: Final = ours(f"SELECT {COLUMNS} FROM main._scheduler_crons WHERE id IN (SELECT value FROM json_each(?))")
@@ -81,6 +81,7 @@ class CronRow(NamedTuple):
     note: str
     trouble: str | None
     created_at_us: int
+    changed_at_us: int
 
     @property
     def paused(self) -> bool:

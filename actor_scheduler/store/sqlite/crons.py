@@ -380,7 +380,7 @@ class CronWriter:
         if found is not None:
             return Dispatched("duplicate", tick, format_id(*found))
         reason = self._skips.reason(row.name, tick_us)
-        if reason is None and tick_us <= row.created_at_us:
+        if reason is None and tick_us <= row.changed_at_us:
             reason = "stale_manifest"  # of a time before this definition
         return Dispatched("skipped", tick, None, reason) if reason is not None else Dispatched("duplicate", tick)
 

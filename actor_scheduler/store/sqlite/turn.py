@@ -312,7 +312,10 @@ class TurnRunner:
             row = rows.get(unit.entry.seq)
             if row is not None and row.fire_at_us == unit.entry.fire_at_us:
                 del rows[row.id]  # an entry that stands twice fires once
-            replies.append(Done(self._crons.fire(unit.entry, row)))
+            fired = self._crons.fire(unit.entry, row)
+            replies.append(Done(fired))
+            if fired is not None and fired.runs > 1:
+                return  # a catch-up: the turn looks at its time before the next
 
     def _insert(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Store the jobs of this unit, and of those right after it, as long as none has a key to settle."""
