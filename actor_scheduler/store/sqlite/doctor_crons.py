@@ -33,7 +33,7 @@ _RECORD: Final = "Only the record is wrong: runs are not. It is forgotten after 
 _ACTIVE_AGAIN: Final = "The next start of the app, or crons.activate(version), settles it."
 
 _COUNTED: Final = "SELECT count(*), count(paused_at_us), count(trouble), count(fire_at_us) FROM main._scheduler_crons"
-_CRONS: Final = f"SELECT {COLUMNS}, zone, changed_at_us FROM main._scheduler_crons ORDER BY id LIMIT ?"
+_CRONS: Final = f"SELECT {COLUMNS}, zone FROM main._scheduler_crons ORDER BY id LIMIT ?"
 _PAUSED: Final = "SELECT name, note FROM main._scheduler_crons WHERE paused_at_us IS NOT NULL LIMIT 1"
 _OVERDUE: Final = (
     "SELECT name, fire_at_us, count(*) OVER () FROM main._scheduler_crons"
@@ -107,10 +107,10 @@ def _look_into(findings: Findings, raw: sqlite3.Connection, rows: Sequence[Any],
     """Compare what stands in each row with what its definition says."""
     found: dict[tuple[str, str], list[str]] = {}
     zones = dict(raw.execute(_ZONES).fetchall())
-    for *columns, zone, changed_at_us in rows:
+    for *columns, zone in rows:
         row = CronRow(*columns)
         try:
-            problems = list(_problems(raw, row, now_us, changed_at_us, zone, same_rules=_same_rules(zone, zones)))
+            problems = list(_problems(raw, row, now_us, zone, same_rules=_same_rules(zone, zones)))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
             problems = [(f"can't be judged: {said(error)}", _AGAIN)]
         for problem in problems:
@@ -128,7 +128,7 @@ def _same_rules(zone: Any, zones: dict[Any, Any]) -> bool:
 
 
 def _problems(
-    raw: sqlite3.Connection, row: CronRow, now_us: int, changed_at_us: Any, zone: Any, *, same_rules: bool
+    raw: sqlite3.Connection, row: CronRow, now_us: int, zone: Any, *, same_rules: bool
 ) -> Iterable[tuple[str, str]]:
     """Yield what is wrong with one cron, and what to do about it."""
     if row.trouble is not None:
@@ -151,7 +151,7 @@ def _problems(
         yield wrong, _MEND
     if row.origin not in ("manifest", "runtime"):
         yield f"is of unknown origin ({shown(row.origin)})", _AGAIN
-    if zone is None and _counts_wrongly(raw, row, spec, changed_at_us):
+    if zone is None and _counts_wrongly(raw, row, spec):
         yield "has a record with a wrong number of ticks that did not run", _RECORD
 
 
@@ -167,10 +167,10 @@ def _waits_wrongly(row: CronRow, spec: CronSpec) -> str | None:
     return f"waits for {_said(row.fire_at_us)}, though it is to fire at {_said(coming.fire_at_us)}"
 
 
-def _counts_wrongly(raw: sqlite3.Connection, row: CronRow, spec: CronSpec, changed_at_us: Any) -> bool:
+def _counts_wrongly(raw: sqlite3.Connection, row: CronRow, spec: CronSpec) -> bool:
     """Whether a stretch of ticks of today's definition has another number of them than the definition says."""
     ticks = spec.schedule.ticks(row.anchor_us)
-    since_us = max(row.created_at_us, changed_at_us if isinstance(changed_at_us, int) else 0)
+    since_us = max(row.created_at_us, row.changed_at_us)
     return any(
         ticks.count(first_us - 1, last_us) != count
         for first_us, last_us, count in raw.execute(_SKIPS_OF, (row.name, since_us))
