@@ -80,10 +80,9 @@ def test_k12_runs_that_were_committed_with_their_watermark_run_once(
     dead, alive = _die(tmp_path, nursery, point, _COMMITS)
     first = _first_ticks(dead)
     upto_us = {state.name: state.watermark_us for state in dead.crons.log}
-    assert {(run.cron, run.tick_us, run.state) for run in dead.crons.runs} >= {
-        (name, first[name], "pending")
-        for name in _INTERVALS - {"late"}  # its jitter is not over
-    }
+    # Not of all of them where the turn took too long: it begins no more after its time.
+    assert dead.crons.runs != []
+    assert all((run.tick_us, run.state) == (first[run.cron], "pending") for run in dead.crons.runs)
     assert all(upto_us[run.cron] >= (run.tick_us or 0) for run in dead.crons.runs)
     assert (dead.crons.effects, dead.crons.starts) == ([], [])
     assert check(alive) == []
