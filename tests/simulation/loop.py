@@ -35,6 +35,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.mono_us = mono_us
         self._passes = 0  # at this very moment
         self.crashed = False
+        self._given_up = False
         self.before_pass: Callable[[], None] | None = None
         self._rng = rng
         self._order = order
@@ -43,6 +44,10 @@ class SimLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Return virtual monotonic time, in seconds."""
         return self.mono_us / SECOND_US
+
+    def give_up(self) -> None:
+        """Let this moment be the last: something goes round in circles."""
+        self._given_up = True
 
     def live(self, work: Any) -> Any:
         """Run `work` to its end. Raises Crash when the process dies before, Idle when nothing is left that could run."""
@@ -58,7 +63,7 @@ class SimLoop(asyncio.BaseEventLoop):
             self._passes = 0
             self.mono_us = max(self.mono_us, _due_us(timers[0]))
         self._passes += 1
-        if self._passes > _PASSES_MAX:
+        if self._given_up or self._passes > _PASSES_MAX:
             raise Idle
         while timers and _due_us(timers[0]) <= self.mono_us:
             handle = heapq.heappop(timers)

@@ -53,6 +53,7 @@ _DOWN_US: Final = (0, 1_000, 3 * SECOND_US, 3_600 * SECOND_US, 40 * 86_400 * SEC
 _SETTLE_US: Final = 120 * SECOND_US
 _PATIENCE: Final = 4  # of settling rounds in which nothing ended
 _INDEX_LOOKS_MAX: Final = 15  # of one seed
+_FIRES_MAX: Final = 1_000  # at one moment: there are three crons at most
 _JOBS: Final = (
     "SELECT seq, nonce, kind, state, args, scheduled_at_us, fire_at_us, started_at_us, completed_at_us, attempt,"
     " cause, error, key, idempotency_key, result FROM _scheduler_jobs WHERE cron IS NULL"
@@ -109,6 +110,7 @@ class World:
         self._die_at: tuple[str, int] | None = None
         self._passes_left: int | None = None
         self._index_looks = _INDEX_LOOKS_MAX
+        self._firing = (0, 0)  # a moment, and how many crons fired at it
         self._work_us = 0
         self._mono_us = 0
         self.index_checks = 0
@@ -194,6 +196,11 @@ class World:
             self._claims = "committed"
         elif point in ("action.before_start", "turn.before_begin"):
             self._claims = ""
+        elif point == "cron.before":
+            at_us, times = self._firing
+            self._firing = (self.loop.mono_us, times + 1 if at_us == self.loop.mono_us else 1)
+            if self._firing[1] > _FIRES_MAX:
+                self.loop.give_up()
         elif point == "alarm.armed" and self._index_looks > 0:
             self._index_looks -= 1
             self.history.findings.extend(check_index(self))
