@@ -50,6 +50,7 @@ from actor_scheduler.store.base import (
     Store,
     TurnResult,
     Unit,
+    Unknown,
 )
 from actor_scheduler.store.cron_units import StageCrons
 from actor_scheduler.turn_watch import TurnWatch
@@ -132,14 +133,16 @@ class Actor:
 
     async def _begin_with(self, units: Sequence[Unit], now_us: int | None) -> None:
         """Have the store take what must stand before anything is dispatched; close it again when it can't."""
+        left = [unit._replace(now_us=now_us) if isinstance(unit, StageCrons) else unit for unit in units]
         try:
-            for unit in units:
-                if isinstance(unit, StageCrons):
-                    unit = unit._replace(now_us=now_us)  # noqa: PLW2901 - the same unit, at the right time
-                (reply,) = (await self._store.apply([unit], [])).replies
-                if not isinstance(reply, Done):
-                    raise reply.error
-                self.first_answers.append(reply.value)
+            while left:
+                for reply in (await self._store.apply(left, [])).replies:
+                    if isinstance(reply, Refused):
+                        raise reply.error
+                    if isinstance(reply, Unknown):  # the next start finds it done, or does it
+                        raise StoreUnavailable(said(reply.error)) from reply.error
+                    self.first_answers.append(reply.value)
+                    del left[0]
         except BaseException:
             await to_the_end(self._store.close(checkpoint=False))
             raise
