@@ -377,6 +377,8 @@ class Actor:
             self._hold.clear()
         if result.broken is not None:
             self.broken = result.broken
+            if due or self._mailbox.keeps:  # a store that opens, and fails at each commit, must not keep the loop busy
+                self._hold.lengthen()
 
     def _follow(self, effects: Effects) -> None:
         self._preparation.forget(effects.gone)
