@@ -49,8 +49,12 @@ class ClockWait:
         self._timer = clock.call_at(clock.now_us() + SECOND_US, look)
 
     def instead_us(self, last_us: int | None) -> int | None:
-        """Return the time to go by for what can't wait until the clock is right; None where it can be right."""
-        return None if is_plausible(self._clock.now_us(), last_us) else last_us
+        """Return the time to go by for what can't wait until the clock is right; None where it can be right.
+
+        The earlier one: what counts from too early a moment is late once, from too late a moment silent until then.
+        """
+        now_us = self._clock.now_us()
+        return None if last_us is None or is_plausible(now_us, last_us) else min(now_us, last_us)
 
     def stop(self) -> None:
         """Look no more."""

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["query", "mutation", "action"]
 State: TypeAlias = Literal["pending", "in_progress", "success", "failed", "canceled"]
 Cause: TypeAlias = Literal[
-    "error", "timeout", "interrupted", "invalid_args", "unknown_function", "crash_loop", "stale_manifest"
+    "error",
+    "timeout",
+    "interrupted",
+    "invalid_args",
+    "unknown_function",
+    "crash_loop",
+    "stale_manifest",
+    "paused",
+    "disabled",
 ]
 OnConflict: TypeAlias = Literal["keep", "replace", "error"]
 Args: TypeAlias = Mapping[str, Any]

@@ -127,9 +127,9 @@ class ActorPort:
         page: list[CronInfo] = await self._read(lambda snapshot: snapshot.list_crons(prefix, after, limit))
         return page
 
-    async def cron_runs(self, name: str | None, limit: int) -> list[CronRun]:
+    async def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> list[CronRun]:
         """Return what became of the newest ticks."""
-        runs: list[CronRun] = await self._read(lambda snapshot: snapshot.cron_runs(name, limit))
+        runs: list[CronRun] = await self._read(lambda snapshot: snapshot.cron_runs(name, limit, before_us))
         return runs
 
     async def manifests(self, limit: int) -> list[ManifestInfo]:
@@ -223,6 +223,6 @@ class TxPort:
         """Return one page of crons, by name."""
         return self._tx.list_crons(prefix, after, limit)
 
-    def cron_runs(self, name: str | None, limit: int) -> Coroutine[Any, Any, list[CronRun]]:
+    def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> Coroutine[Any, Any, list[CronRun]]:
         """Return what became of the newest ticks."""
-        return self._tx.cron_runs(name, limit)
+        return self._tx.cron_runs(name, limit, before_us)

@@ -104,7 +104,7 @@ class CronInvoker:
 
     @property
     def skipped_ticks(self) -> int:
-        """How many ticks were dropped since the run before, whatever the reason."""
+        """How many ticks were dropped since the run before: by policy, caps, overlap or a pause."""
         return RunNote.decode(self.note).skipped
 
 

@@ -53,7 +53,7 @@ class CronPort(Protocol):
         """Return one page of crons, by name."""
         ...
 
-    def cron_runs(self, name: str | None, limit: int) -> Coroutine[Any, Any, list[CronRun]]:
+    def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> Coroutine[Any, Any, list[CronRun]]:
         """Return what became of the newest ticks."""
         ...
 
@@ -178,15 +178,19 @@ class Crons:
             raise InvalidCron(info.trouble or f"cron {name!r} can't be read")
         return [to_datetime(tick_us) for tick_us in _next_ticks(info, info.schedule, n, self._port.now_us())]
 
-    def runs(self, name: str | None = None, /, *, limit: int = 100) -> Coroutine[Any, Any, Sequence[CronRun]]:
+    def runs(
+        self, name: str | None = None, /, *, limit: int = 100, before: Instant | None = None
+    ) -> Coroutine[Any, Any, Sequence[CronRun]]:
         """Return what became of the newest ticks, of one cron or of all: runs, and stretches of skipped ticks.
 
-        The newest first, at most `limit` (1 to 1000).
+        The newest first, at most `limit` (1 to 1000): of one cron by their ticks, of all by when they were written.
+        With `before` only what is older than that, for the next page.  Raises InvalidArgs, InvalidTime.
         """
         if name is not None:
             _check_text(name)
         _check_number("limit", limit, PAGE_MAX)
-        return self._port.cron_runs(name, limit)
+        before_us = None if before is None else instant_us(before, self._port.now_us())
+        return self._port.cron_runs(name, limit, before_us)
 
     def get(self, name: str, /) -> Coroutine[Any, Any, CronInfo | None]:
         """Return how a cron stands, or None when there is none of that name."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
-    from actor_scheduler.crons.catchup import SkipReason
+    from actor_scheduler.crons.catchup import MissedTicks, Overlap, SkipReason
     from actor_scheduler.crons.schedule import Schedule
-    from actor_scheduler.crons.spec import CronSpec, Origin
+    from actor_scheduler.crons.spec import CronClock, CronSpec, Origin
     from actor_scheduler.model import State
 
 ManifestState: TypeAlias = Literal["staged", "active", "retired"]
@@ -41,15 +42,58 @@ class CronInfo:
     trouble: str | None
     spec: CronSpec | None
 
+    @property
+    def enabled(self) -> bool:
+        """Whether it has ticks at all."""
+        return self.spec is not None and self.spec.enabled
+
+    @property
+    def clock(self) -> CronClock | None:
+        """Whose clock it goes by."""
+        return self.spec.clock if self.spec is not None else None
+
+    @property
+    def missed_tick_policy(self) -> MissedTicks | None:
+        """What becomes of missed ticks."""
+        return self.spec.rule.missed if self.spec is not None else None
+
+    @property
+    def max_catch_up_ticks(self) -> int | None:
+        """How many of them run at most under `all`."""
+        return self.spec.rule.max_ticks if self.spec is not None else None
+
+    @property
+    def max_catch_up_age(self) -> timedelta | None:
+        """How old they may be under `all`; None for any age."""
+        age_us = self.spec.rule.max_age_us if self.spec is not None else None
+        return None if age_us is None else timedelta(microseconds=age_us)
+
+    @property
+    def overlap(self) -> Overlap | None:
+        """What becomes of a tick while a run has not ended."""
+        return self.spec.rule.overlap if self.spec is not None else None
+
+    @property
+    def jitter(self) -> timedelta:
+        """How long after a tick it may fire."""
+        return timedelta(microseconds=self.spec.jitter_us if self.spec is not None else 0)
+
+    @property
+    def description(self) -> str:
+        """What people are told of it."""
+        return self.spec.description if self.spec is not None else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CronRun:
     """What became of a tick, or of a stretch of ticks that did not run.
 
     A run is a job: its state, its attempts, and what they gave.  A skip has the state `skipped`, a `reason`, and
-    `skipped` ticks, from `first_tick` to `tick`.  Of a run, `skipped` is how many ticks were dropped since the run
-    before.  `lag` is how long after its tick the last attempt started, jitter included.  `manual` marks a run that was
-    asked for by hand; its `tick` is what it was told.
+    `ticks` of them, from `first_tick` to `tick`; so has an occurrence that was skipped before it started.  Of a run,
+    `skipped` is how many ticks were dropped since the run before; `ticks` is 1, or 0 for one by hand, so that a sum of
+    `ticks` counts each tick once.  `lag` is how long after its tick the last attempt started, jitter included.
+    `manual` marks a run that was asked for by hand; its `tick` is what it was told.  An attempt that died with its
+    process has no `duration`.
     """
 
     cron: str
@@ -57,6 +101,7 @@ class CronRun:
     first_tick: datetime
     state: State | Literal["skipped"]
     reason: SkipReason | None = None
+    ticks: int = 1
     skipped: int = 0
     manual: bool = False
     job_id: str | None = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, ge
 
 from actor_scheduler import codec
 from actor_scheduler.crons.catchup import CatchUp, MissedTicks, Overlap
-from actor_scheduler.crons.schedule import Schedule, schedule_from_plain
+from actor_scheduler.crons.fields import fields_of
+from actor_scheduler.crons.schedule import Cron, Schedule, schedule_from_plain
 from actor_scheduler.errors import InvalidArgs, InvalidCron
 from actor_scheduler.limits import CATCH_UP_TICKS_MAX
 
@@ -66,10 +67,21 @@ class CronSpec(NamedTuple):
             msg = f"cron {name!r}: what is stored of it is damaged"
             raise InvalidCron(msg) from error
 
+    def same_schedule(self, other: CronSpec) -> bool:
+        """Whether both schedules mean the same, however they are spelled."""
+        mine, theirs = self.schedule, other.schedule
+        if isinstance(mine, Cron) and isinstance(theirs, Cron):
+            return mine.tz == theirs.tz and fields_of(mine.expr) == fields_of(theirs.expr)
+        return mine == theirs
+
+    def same_runs(self, other: CronSpec) -> bool:
+        """Whether an occurrence of one is what the other would run."""
+        mine = (self.path, self.kind, self.args)
+        return self.same_ticks(other) and mine == (other.path, other.kind, other.args)
+
     def same_ticks(self, other: CronSpec) -> bool:
         """Whether both have the same ticks, by the same clock: what is accounted for of one is so of the other."""
-        mine = (self.schedule, self.clock, self.enabled)
-        return mine == (other.schedule, other.clock, other.enabled)
+        return self.same_schedule(other) and (self.clock, self.enabled) == (other.clock, other.enabled)
 
 
 @lru_cache(_SHARED_MAX)

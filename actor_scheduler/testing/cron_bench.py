@@ -95,7 +95,7 @@ class CronBench:
 
     async def runs(self, name: str | None = "c") -> list[CronRun]:
         """Return what became of the newest ticks, the newest first."""
-        runs: list[CronRun] = await self.bench.ask(lambda snapshot: snapshot.cron_runs(name, 1_000))
+        runs: list[CronRun] = await self.bench.ask(lambda snapshot: snapshot.cron_runs(name, 1_000, None))
         return runs
 
     async def history(self, name: str = "c") -> list[tuple[Any, ...]]:

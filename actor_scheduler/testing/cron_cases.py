@@ -249,7 +249,7 @@ async def a_run_by_hand_does_not_move_the_schedule(make_store: MakeStore) -> Non
         await crons.run()
         jobs = [await bench.job(job_id) for job_id in (first, second, third)]
         assert [(job.state, after(job.scheduled_at)) for job in jobs[:2]] == [("success", 0), ("success", -HOUR)]
-        assert [(run.job_id, run.manual) for run in await crons.runs()] == [(first, True), (second, True)]
+        assert [(run.job_id, run.manual) for run in await crons.runs()] == [(second, True), (first, True)]
         await crons.do(RunCron("c", None))
         await crons.fire(5 * MINUTE)
         assert (await crons.runs())[0].reason == "overlap"

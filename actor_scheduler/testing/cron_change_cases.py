@@ -98,30 +98,35 @@ async def a_change_there_and_back_loses_no_entry(make_store: MakeStore) -> None:
         assert crons.index == set()
 
 
-async def occurrences_of_another_definition_do_not_start(make_store: MakeStore) -> None:
-    """With another schedule or function, and when it is deleted: what waits is canceled, and shown as skipped."""
+async def occurrences_that_wait_do_not_start_after_a_change(make_store: MakeStore) -> None:
+    """Of another definition, of one that is gone, paused or disabled: canceled, and shown as skipped, with why."""
     async with opened(make_store) as bench:
         crons = CronBench(bench)
-        changes: dict[str, CronUnit] = {
-            "schedule": PutCron(cron("schedule", Cron("7 * * * *"))),
-            "path": ChangeCron("path", lambda spec: spec._replace(path="n")),
-            "deleted": DeleteCron("deleted"),
-            "args": ChangeCron("args", lambda spec: spec._replace(args=codec.encode({"x": 1}))),
+        changes: dict[str, tuple[CronUnit, str]] = {
+            "schedule": (PutCron(cron("schedule", Cron("7 * * * *"))), "stale_manifest"),
+            "path": (ChangeCron("path", lambda spec: spec._replace(path="n")), "stale_manifest"),
+            "args": (ChangeCron("args", lambda spec: spec._replace(args=codec.encode({"x": 1}))), "stale_manifest"),
+            "deleted": (DeleteCron("deleted"), "stale_manifest"),
+            "paused": (PauseCron("paused", "stop"), "paused"),
+            "disabled": (ChangeCron("disabled", lambda spec: spec._replace(enabled=False)), "disabled"),
         }
-        await crons.do(*[PutCron(cron(name, rule=CatchUp("all", overlap="queue"))) for name in changes])
+        same = {
+            "described": ChangeCron("described", lambda spec: spec._replace(description="x")),
+            "spelled": ChangeCron("spelled", lambda spec: spec._replace(schedule=Cron("0-59/5 * * * *"))),
+        }
+        rule = CatchUp("all", overlap="queue")
+        await crons.do(*[PutCron(cron(name, rule=rule)) for name in (*changes, *same)])
         await crons.fire(10 * MINUTE)
         bench.clock.move_to(START_US + 11 * MINUTE)
         by_hand = (await crons.do(*[RunCron(name, None) for name in changes]))[0]
-        await crons.do(*changes.values())
+        await crons.do(*[unit for unit, _ in changes.values()], *same.values())
         await crons.run()
-        stale = [("stale_manifest", 5, 5, 1), ("stale_manifest", 10, 10, 1), ("success", 11)]
-        for name in ("schedule", "path", "deleted"):
-            assert await crons.history(name) == stale
+        for name, (_, reason) in changes.items():
+            assert await crons.history(name) == [(reason, 5, 5, 1), (reason, 10, 10, 1), ("success", 11)]
             jobs = [await bench.job(run.job_id or "") for run in await crons.runs(name)]
-            assert [(job.state, job.cause) for job in jobs] == [("success", None)] + [
-                ("canceled", "stale_manifest")
-            ] * 2
-        assert await crons.history("args") == [("success", 5), ("success", 10), ("success", 11)]
+            assert [(job.state, job.cause) for job in jobs] == [("success", None)] + [("canceled", reason)] * 2
+        for name in same:
+            assert await crons.history(name) == [("success", 5), ("success", 10)]
         assert (await bench.job(by_hand)).state == "success"
 
 
@@ -341,7 +346,7 @@ async def a_disabled_cron_has_no_ticks_until_it_is_enabled(make_store: MakeStore
 
 CASES: Final[tuple[Case, ...]] = (
     registering_again_changes_nothing, a_changed_definition_keeps_its_time_where_its_ticks_are_the_same,
-    a_change_there_and_back_loses_no_entry, occurrences_of_another_definition_do_not_start,
+    a_change_there_and_back_loses_no_entry, occurrences_that_wait_do_not_start_after_a_change,
     a_run_may_delete_its_own_cron, what_a_mutation_did_to_crons_rolls_back_with_it, an_unknown_cron_is_refused,
     the_same_manifest_changes_nothing, an_activation_syncs_by_name, a_staged_manifest_waits_until_it_is_activated,
     a_name_of_a_runtime_cron_can_not_be_defined, manifests_that_have_retired_are_kept_for_a_while,

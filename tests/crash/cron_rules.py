@@ -127,7 +127,7 @@ def _ran(left: CronsLeft) -> Iterator[Violation]:
             yield Violation(Rule.STARTED_TWICE, op, f"{starts[run.id]} starts")
         if run.kind == "action" and run.state == "success" and not starts[run.id]:
             yield Violation(Rule.NOT_STARTED, op)
-        if run.state == "canceled" and (run.cause != "stale_manifest" or starts[run.id]):
+        if run.state == "canceled" and (run.cause not in ("stale_manifest", "paused", "disabled") or starts[run.id]):
             yield Violation(Rule.CANCELED_BY_NOBODY, op, f"{run.cause}, {starts[run.id]} starts")
         if run.state == "failed" and run.cause not in ("interrupted", "crash_loop"):
             yield Violation(Rule.UNPLANNED, op, f"{run.state} {run.cause}")

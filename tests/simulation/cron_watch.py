@@ -305,8 +305,15 @@ class Watch:
             case "delete" if row is not None:
                 self._drop(one)
             case "pause" if row is not None:
+                one.forgets = one.forgets or not row.paused
                 one.row = row._replace(paused=True)
-            case "resume" if row is not None and row.paused:
+            case "resume" if row is not None and (row.paused or row.watermark_us > self._asked_us):
+                if row.watermark_us > self._asked_us:  # the clock was set back: it counts from now
+                    self.changed.add(row.definition.name)
+                    row = row._replace(
+                        watermark_us=self._asked_us, anchor_us=min(row.anchor_us, self._asked_us),
+                        tick_us=None, fire_at_us=None,
+                    )  # fmt: skip
                 one.row, one.resumed = row._replace(paused=False), True
             case "run" if row is not None:
                 one.by_hand.append(op.value if op.value is not None else self._now_us)
@@ -326,7 +333,7 @@ class Watch:
 
     def _change(self, one: Expected, row: Seen, definition: Definition, *, anew: bool) -> None:
         was, now_us = row.definition, self._asked_us
-        if was.when != definition.when or was.path != definition.path:
+        if was.ticks_alike != definition.ticks_alike or (was.path, was.n) != (definition.path, definition.n):
             one.forgets = True
         if anew or was.ticks_alike != definition.ticks_alike:
             self._end(one, row)
@@ -372,7 +379,9 @@ class Watch:
         for name, state, cause, kind, ended_us, effects in self._file.execute(_ENDED):
             if kind == "mutation" and effects != (state == "success"):
                 yield name, f"a run that is {state} left {effects} effects"
-            if state == "canceled" and (cause != "stale_manifest" or ended_us not in self.forgotten[name]):
+            if state == "canceled" and (
+                cause not in ("stale_manifest", "paused", "disabled") or ended_us not in self.forgotten[name]
+            ):
                 yield name, f"a run was canceled at {at(ended_us)} for {cause}"
         for (occurrence,) in self._file.execute(
             "SELECT occurrence FROM effects GROUP BY occurrence HAVING count(*) > 1"

@@ -143,15 +143,15 @@ class Body:
 
     def get_cron(self, name: str) -> Answer:
         """Answer how a cron stands, or None."""
-        return Immediate(self, cron_rows.info, self._connection.raw, name)
+        return Immediate(self, cron_rows.info, self._connection.raw, name, self.now_us)
 
     def list_crons(self, prefix: str, after: str | None, limit: int) -> Answer:
         """Answer one page of crons, by name."""
-        return Immediate(self, cron_rows.page, self._connection.raw, prefix, after, limit)
+        return Immediate(self, cron_rows.page, self._connection.raw, prefix, after, limit, self.now_us)
 
-    def cron_runs(self, name: str | None, limit: int) -> Answer:
+    def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> Answer:
         """Answer what became of the newest ticks of a cron, or of all crons."""
-        return Immediate(self, cron_rows.runs, self._connection.raw, name, limit)
+        return Immediate(self, cron_rows.runs, self._connection.raw, name, limit, before_us)
 
     def manifests(self, limit: int) -> Answer:
         """Answer the newest manifests."""

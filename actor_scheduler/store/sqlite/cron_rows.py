@@ -11,7 +11,7 @@ from actor_scheduler.crons.records import CronInfo, CronRun, ManifestInfo
 from actor_scheduler.crons.spec import CronSpec, Origin, RunNote
 from actor_scheduler.errors import InvalidArgs, InvalidCron
 from actor_scheduler.ids import format_id
-from actor_scheduler.limits import PAGE_MAX
+from actor_scheduler.limits import MISSED_AFTER_US, PAGE_MAX
 from actor_scheduler.model import Entry
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.job_rows import moment, read
@@ -45,20 +45,24 @@ _RUN: Final = (
     "SELECT cron, coalesce(tick_us, scheduled_at_us), state, cause, cron_run, tick_us IS NULL, seq, nonce, attempt,"
     " started_at_us, completed_at_us, error, coalesce(length(result), 0), created_at_us FROM main._scheduler_jobs"
 )
-_RUNS_OF: Final = ours(
-    f"{_RUN} WHERE cron = ? AND cron IS NOT NULL AND tick_us IS NOT NULL ORDER BY tick_us DESC LIMIT ?"
+_RUNS_OF: Final = ours(f"{_RUN} WHERE cron = ? AND cron IS NOT NULL AND tick_us <= ? ORDER BY tick_us DESC LIMIT ?")
+_BY_HAND: Final = ours(
+    f"{_RUN} WHERE cron = ? AND cron IS NOT NULL AND tick_us IS NULL AND created_at_us <= ? ORDER BY seq DESC LIMIT ?"
 )
-_BY_HAND: Final = ours(f"{_RUN} WHERE cron = ? AND cron IS NOT NULL AND tick_us IS NULL ORDER BY seq DESC LIMIT ?")
-_RUNS: Final = ours(f"{_RUN} INDEXED BY _scheduler_jobs_cron WHERE cron IS NOT NULL ORDER BY seq DESC LIMIT ?")
+_RUNS: Final = ours(
+    f"{_RUN} INDEXED BY _scheduler_jobs_cron WHERE cron IS NOT NULL AND created_at_us <= ? ORDER BY seq DESC LIMIT ?"
+)
 _SKIP: Final = "SELECT cron, reason, first_tick_us, last_tick_us, ticks, recorded_at_us FROM main._scheduler_skips"
-_SKIPS_OF: Final = ours(f"{_SKIP} WHERE cron = ? ORDER BY last_tick_us DESC LIMIT ?")
-_SKIPS: Final = ours(f"{_SKIP} ORDER BY recorded_at_us DESC, id DESC LIMIT ?")
+_SKIPS_OF: Final = ours(f"{_SKIP} WHERE cron = ? AND last_tick_us <= ? ORDER BY last_tick_us DESC LIMIT ?")
+_SKIPS: Final = ours(f"{_SKIP} WHERE recorded_at_us <= ? ORDER BY recorded_at_us DESC, id DESC LIMIT ?")
 _MANIFESTS: Final = ours(
     "SELECT version, digest, state, definitions, staged_at_us, activated_at_us FROM main._scheduler_manifests"
     " ORDER BY version DESC LIMIT ?"
 )
 _DEFINITIONS: Final = ours("SELECT definitions FROM main._scheduler_manifests WHERE version = ?")
 
+_NEVER_US: Final = (1 << 63) - 1
+_NOT_STARTED: Final = frozenset({"stale_manifest", "paused", "disabled"})  # why an occurrence was canceled
 _LAST: Final = "\x7f"  # sorts after every character of a name
 _DAMAGED: Final = "what is stored of a cron manifest is damaged"
 _DEFINITIONS_BYTES_MAX: Final = 64 << 20
@@ -122,17 +126,17 @@ def window(raw: sqlite3.Connection, after: Entry, limit: int) -> list[Entry]:
 # ------------------------------------------------------------------ for callers
 
 
-def info(raw: sqlite3.Connection, name: str) -> CronInfo | None:
+def info(raw: sqlite3.Connection, name: str, now_us: int) -> CronInfo | None:
     """Return how a cron stands, or None."""
     row = get(raw, name)
-    return _info(row) if row is not None else None
+    return _info(row, now_us) if row is not None else None
 
 
-def page(raw: sqlite3.Connection, prefix: str, after: str | None, limit: int) -> list[CronInfo]:
+def page(raw: sqlite3.Connection, prefix: str, after: str | None, limit: int, now_us: int) -> list[CronInfo]:
     """Return up to `limit` crons whose names begin with `prefix`, by name, from after one. Raises InvalidArgs."""
     _check_limit(limit)
     rows = read(raw, _PAGE, (prefix, prefix + _LAST, after if after is not None else "", limit))
-    return [_info(CronRow(*row)) for row in rows]
+    return [_info(CronRow(*row), now_us) for row in rows]
 
 
 def paths(raw: sqlite3.Connection) -> list[str]:
@@ -146,8 +150,11 @@ def _check_limit(limit: object) -> None:
         raise InvalidArgs(msg)
 
 
-def _info(row: CronRow) -> CronInfo:
+def _info(row: CronRow, now_us: int) -> CronInfo:
     spec, trouble, args = None, row.trouble, {}
+    if row.watermark_us > now_us + MISSED_AFTER_US:
+        ahead = f"the clock was set back: its ticks are accounted for up to {moment(row.watermark_us)}"
+        trouble = trouble or f"{ahead}; resume({row.name!r}) lets it count from now"
     try:
         spec = row.decode()
         args = codec.decode(spec.args)
@@ -175,37 +182,42 @@ def _info(row: CronRow) -> CronInfo:
 # ------------------------------------------------------------------ what became of ticks
 
 
-def runs(raw: sqlite3.Connection, name: str | None, limit: int) -> list[CronRun]:
-    """Return the newest runs and skips of a cron by their ticks, or of all crons by when they were written."""
+def runs(raw: sqlite3.Connection, name: str | None, limit: int, before_us: int | None) -> list[CronRun]:
+    """Return the newest runs and skips of a cron by their ticks, or of all crons by when they were written.
+
+    A run by hand stands where it was asked for.  With `before_us` only what is older.
+    """
     _check_limit(limit)
+    asked = (before_us - 1 if before_us is not None else _NEVER_US, limit)
     if name is not None:
-        asked = (_RUNS_OF, _BY_HAND)
-        found = [(row[1], _run(row)) for sql in asked for row in read(raw, sql, (name, limit))]
-        found += [(row[3], _skip(row)) for row in read(raw, _SKIPS_OF, (name, limit))]
+        found = [(row[1], _run(row)) for row in read(raw, _RUNS_OF, (name, *asked))]
+        found += [(row[13], _run(row)) for row in read(raw, _BY_HAND, (name, *asked))]
+        found += [(row[3], _skip(row)) for row in read(raw, _SKIPS_OF, (name, *asked))]
     else:
-        found = [(row[13], _run(row)) for row in read(raw, _RUNS, (limit,))]
-        found += [(row[5], _skip(row)) for row in read(raw, _SKIPS, (limit,))]
+        found = [(row[13], _run(row)) for row in read(raw, _RUNS, asked)]
+        found += [(row[5], _skip(row)) for row in read(raw, _SKIPS, asked)]
     found.sort(key=lambda dated: dated[0], reverse=True)
     return [run for _, run in found[:limit]]
 
 
 def _run(row: tuple[Any, ...]) -> CronRun:
     cron, tick_us, state, cause, told, manual, seq, nonce, attempt, started_us, ended_us, error, size, _ = row
-    stale = state == "canceled" and cause == "stale_manifest"
+    skipped = state == "canceled" and cause in _NOT_STARTED
     started = moment(started_us) if started_us is not None else None
     tick = moment(tick_us)
     return CronRun(
         cron=cron,
         tick=tick,
         first_tick=tick,
-        state="skipped" if stale else state,
-        reason="stale_manifest" if stale else None,
-        skipped=1 if stale else RunNote.decode(told).skipped,
+        state="skipped" if skipped else state,
+        reason=cause if skipped else None,
+        ticks=0 if manual else 1,
+        skipped=1 if skipped else RunNote.decode(told).skipped,
         manual=bool(manual),
         job_id=format_id(seq, nonce),
         attempts=attempt,
         started_at=started,
-        duration=_span(started_us, ended_us),
+        duration=_span(started_us, ended_us) if cause != "interrupted" else None,
         lag=_span(tick_us, started_us) if not manual else None,
         error=error,
         result_bytes=size,
@@ -221,7 +233,13 @@ def _span(from_us: int | None, to_us: int | None) -> timedelta | None:
 def _skip(row: tuple[Any, ...]) -> CronRun:
     cron, reason, first_us, last_us, ticks, _ = row
     return CronRun(
-        cron=cron, tick=moment(last_us), first_tick=moment(first_us), state="skipped", reason=reason, skipped=ticks
+        cron=cron,
+        tick=moment(last_us),
+        first_tick=moment(first_us),
+        state="skipped",
+        reason=reason,
+        ticks=ticks,
+        skipped=ticks,
     )
 
 

@@ -71,7 +71,7 @@ _WAITING: Final = ours(
     "SELECT seq, path, queue, fire_at_us FROM main._scheduler_jobs INDEXED BY _scheduler_jobs_cron_waiting"
     " WHERE cron = ? AND cron IS NOT NULL AND state = 'pending' AND attempt = 0 AND tick_us IS NOT NULL"
 )
-_STALE: Final = ours("UPDATE main._scheduler_jobs SET cause = 'stale_manifest' WHERE seq = ?")
+_SKIP: Final = ours("UPDATE main._scheduler_jobs SET cause = ? WHERE seq = ?")
 _BY_TICK: Final = ours(
     "SELECT seq, nonce FROM main._scheduler_jobs WHERE cron = ? AND cron IS NOT NULL AND tick_us = ?"
 )
@@ -198,7 +198,7 @@ class CronWriter:
             case DeleteCron(name):
                 return self._delete(name, own_seq)
             case PauseCron(name, note):
-                self._pause(self._known(name), note)
+                self._pause(self._known(name), note, own_seq)
             case ResumeCron(name):
                 self._resume(self._known(name))
             case RunCron(name, scheduled_at_us):
@@ -249,8 +249,8 @@ class CronWriter:
         """Let a cron be another one from now on.
 
         With the same ticks it keeps its account; else, or `anew`, its ticks are computed from now, and those that were
-        due under the old definition are recorded.  Occurrences that have not started are skipped when they are of other
-        ticks, or of another function.
+        due under the old definition are recorded.  Occurrences that have not started are skipped unless the new
+        definition would run the same.
         """
         now_us, data, zone = self._jobs.now_us, spec.encode(), _zone(spec)  # refused before anything is written
         try:
@@ -261,10 +261,10 @@ class CronWriter:
         if old is None or anew or not old.same_ticks(spec):
             if old is not None:
                 self._close(row, old, now_us)
-            anchor_us = row.anchor_us if old is not None and old.schedule == spec.schedule and not anew else now_us
+            anchor_us = row.anchor_us if old is not None and old.same_schedule(spec) and not anew else now_us
             account = Account(anchor_us, now_us, row.skipped)
-        if old is None or old.schedule != spec.schedule or old.path != spec.path:
-            self._forget_waiting(row, own_seq)
+        if old is None or not old.same_runs(spec):
+            self._skip_waiting(row, "stale_manifest" if spec.enabled else "disabled", own_seq)
         zones.remember(self._raw, zone)
         self._raw.execute(_CHANGE, (data, spec.path, zone, now_us, row.id))
         self._move(row, spec, account, rests=row.paused)
@@ -278,13 +278,13 @@ class CronWriter:
             drops = drop_all(ticks, after_us=row.watermark_us, upto_us=now_us, reason=reason)
             self._skips.record(row, drops, now_us)
 
-    def _forget_waiting(self, row: CronRow, own_seq: int | None) -> None:
-        """Skip the occurrences that have not started: they are of a definition that does not hold any more."""
+    def _skip_waiting(self, row: CronRow, reason: SkipReason, own_seq: int | None) -> None:
+        """Skip the occurrences that have not started; the one that asks has."""
         jobs, now_us = self._jobs, self._jobs.now_us
         for seq, path, queue, fire_at_us in self._raw.execute(_WAITING, (row.name,)).fetchall():
             if seq != own_seq:
                 jobs.steering.cancel_pending(seq, path, queue, fire_at_us, now_us)
-                self._raw.execute(_STALE, (seq,))
+                self._raw.execute(_SKIP, (reason, seq))
 
     def _delete(self, name: str, own_seq: int | None) -> bool:
         row = cron_rows.get(self._raw, name)
@@ -302,17 +302,19 @@ class CronWriter:
             self._close(row, row.decode(), self._jobs.now_us)
         except InvalidCron:
             log.warning("cron %r could not be read when it was removed: %s", row.name, row.trouble)
-        self._forget_waiting(row, own_seq)
+        self._skip_waiting(row, "stale_manifest", own_seq)
         self._raw.execute(_DELETE, (row.id,))
         self._touch(row)
         reach("cron.deleted")
 
-    def _pause(self, row: CronRow, note: str) -> None:
+    def _pause(self, row: CronRow, note: str, own_seq: int | None) -> None:
+        """Let no tick start any more, not even one that waits already."""
         now_us = self._jobs.now_us
         if row.paused:
             self._raw.execute(_PAUSE, (row.paused_at_us, note, row.id))
             return
         self._raw.execute(_PAUSE, (now_us, note, row.id))
+        self._skip_waiting(row, "paused", own_seq)
         self._rest(row)
 
     def _rest(self, row: CronRow) -> None:
@@ -322,10 +324,16 @@ class CronWriter:
         reach("cron.stored")
 
     def _resume(self, row: CronRow) -> None:
-        """Let a cron go on: what it missed is settled at once, by its own policy."""
-        if not row.paused:
+        """Let a cron go on: what it missed is settled at once, by its own policy.
+
+        One that is accounted for beyond now, as the clock was set back, counts from now.
+        """
+        now_us = self._jobs.now_us
+        if not row.paused and row.watermark_us <= now_us:
             return
         spec = row.decode()
+        if row.watermark_us > now_us:
+            row = row._replace(anchor_us=min(row.anchor_us, now_us), watermark_us=now_us)
         self._raw.execute(_RESUME, (row.id,))
         if spec.enabled and spec.clock == "internal":
             self._settle_due(row, spec, self._jobs.now_us, paused=True)
