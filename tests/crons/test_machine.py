@@ -256,9 +256,13 @@ class CronMachine(RuleBasedStateMachine):
     @rule(name=EVERY_NAME, how=HOW)
     def resume(self, name: str, how: str) -> None:
         def change(one: Account) -> None:
-            if one.row is not None and one.row.paused:
-                one.row = one.row._replace(paused=False)
-                one.settle(self.now_us, resumed=True)
+            row, now_us = one.row, self.now_us
+            if row is None or not (row.paused or row.watermark_us > now_us):
+                return
+            if row.watermark_us > now_us:  # the clock was set back: it counts from now
+                row = row._replace(watermark_us=now_us, anchor_us=min(row.anchor_us, now_us))
+            one.row = row._replace(paused=False)
+            one.settle(now_us, resumed=True)
 
         if self.account(name).row is not None:
             self.ask(lambda crons: crons.resume(name), name, change, how=how)

@@ -187,7 +187,7 @@ def pause_keeps_the_alarm() -> list[Patch]:
 @bug("that does not hold any more wait to run", seed=2)
 def old_occurrences_wait() -> list[Patch]:
     """What waits to run stays, though its definition does not hold any more."""
-    return [Patch(CronWriter, "_forget_waiting", nothing)]
+    return [Patch(CronWriter, "_skip_waiting", nothing)]
 
 
 # ------------------------------------------------------------------ when it fires
