@@ -6,8 +6,19 @@ import re
 from datetime import time
 from typing import TYPE_CHECKING, Any, Final
 
-from actor_scheduler.crons.definition import Check, CronJob, Definition, Faults, check_faults, examine
-from actor_scheduler.crons.schedule import Cron
+from actor_scheduler.crons.definition import (
+    Check,
+    CronJob,
+    CronOptions,
+    Definition,
+    Faults,
+    check_faults,
+    check_name,
+    check_options,
+    examine,
+    schedule_of,
+)
+from actor_scheduler.crons.schedule import Cron, Every, Schedule
 from actor_scheduler.errors import InvalidCron
 
 if TYPE_CHECKING:
@@ -74,6 +85,29 @@ def cron_schedule(expr: Any, tz: str | ZoneInfo, faults: Faults, field: str = "e
     with faults.of("tz"):
         Cron("@daily", tz=tz)
     return None if faults.found else Cron(expr, tz=tz)
+
+
+def decorator_schedule(schedule: object, name: str | None, options: CronOptions) -> Schedule:
+    """Return the schedule that a decorator was given. Raises InvalidCron with all that is wrong without a function.
+
+    A decorator without its brackets is given the function itself, as its schedule.
+    """
+    faults = Faults(name if name is not None else "@app.crons.on")
+    if name is not None:
+        with faults.of("name"):
+            check_name(name)
+    made = None
+    if isinstance(schedule, str | Cron | Every):
+        with faults.of("schedule"):
+            made = schedule_of(schedule)
+    else:
+        faults.add(
+            "schedule", f'write @app.crons.on("0 9 * * *") or @app.crons.on(Every(hours=1)), not {schedule!r:.80}'
+        )
+    check_options(options, faults)
+    check_faults(faults.found)
+    assert made is not None
+    return made
 
 
 def minute_of(minute: object, faults: Faults) -> str:

@@ -17,20 +17,29 @@ from actor_scheduler.crons.definition import (
     check_stored,
 )
 from actor_scheduler.crons.handle import Crons
+from actor_scheduler.crons.records import Staged
 from actor_scheduler.crons.schedule import Every, Schedule
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable
 from actor_scheduler.limits import PAGE_MAX
 from actor_scheduler.ports import ActorPort
 from actor_scheduler.store.cron_units import DispatchCron, StageCrons
 from actor_scheduler.times import Instant, instant_us
-from runtime.cron_definitions import Definitions, cron_schedule, day_of_month, day_of_week, minute_of, time_of_day
+from runtime.cron_definitions import (
+    Definitions,
+    cron_schedule,
+    day_of_month,
+    day_of_week,
+    decorator_schedule,
+    minute_of,
+    time_of_day,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import time
     from zoneinfo import ZoneInfo
 
-    from actor_scheduler.crons.records import CronDiff, Dispatched, ManifestInfo, Staged
+    from actor_scheduler.crons.records import CronDiff, Dispatched, ManifestInfo
     from actor_scheduler.model import Args, Kind
     from actor_scheduler.ports import Running
     from runtime.engine import Engine
@@ -42,6 +51,7 @@ Activation: TypeAlias = Literal["automatic", "manual"]
 F = TypeVar("F", bound=NeedsNothing)
 
 _NAMES_LOGGED: Final = 20
+_VERSION_MAX: Final = (1 << 63) - 1
 
 
 class AppCrons(Crons):
@@ -202,19 +212,18 @@ class AppCrons(Crons):
     ) -> Callable[[F], F]:
         """Define a cron above its function: `@app.crons.on("0 3 * * *")`, then `@jobs.action`.
 
-        The schedule is an expression (of UTC), a Cron or an Every; the name is the function's path unless given.
-        Raises InvalidCron, AlreadyStarted.
+        The schedule is an expression (of UTC), a Cron or an Every; the name is the function's path unless given.  Both
+        and the options are checked at once, the function when it comes.  Raises InvalidCron, AlreadyStarted.
         """
         self._check_defining()
+        made = decorator_schedule(schedule, name, options)
 
         def define(function: F) -> F:
             called = name if name is not None else getattr(function, "path", None)
             if called is None:
                 msg = f"@app.crons.on stands above @namespace.mutation or @namespace.action, not on {function!r:.80}"
                 raise InvalidCron(msg)
-            faults = Faults(called)
-            made = cron_schedule(schedule, "UTC", faults) if isinstance(schedule, str) else schedule
-            self._define(called, made, function, None, options, faults)
+            self._define(called, made, function, None, options, Faults(called))
             return function
 
         return define
@@ -268,17 +277,22 @@ class AppCrons(Crons):
             log.error(
                 "crons run functions that this process does not have, so their ticks will fail: %s", _listed(missing)
             )
-        if not staged.active:
+        version, active, diff = staged
+        if not active:
+            before = bool(diff.updated or diff.unchanged or diff.deleted)
             log.warning(
-                "crons: manifest %d is staged and waits; those of the manifest before go on until"
-                " app.crons.activate(%d)", staged.version, staged.version,
+                "crons: manifest %d is staged and waits for app.crons.activate(%d): %s%s", version, version,
+                _told(diff), "; until then those of the manifest before go on" if before else "",
             )  # fmt: skip
-        elif staged.diff.changes:
-            log.info("crons: manifest %d is active: %s", staged.version, _told(staged.diff))
+        elif diff.changes:
+            log.info("crons: manifest %d is active: %s", version, _told(diff))
 
     @property
     def staged(self) -> Staged | None:
-        """What became of the definitions at the last start: their version, whether they hold, what changed."""
+        """What became of the definitions at the last start, or was activated since: version, whether it holds, diff.
+
+        Of a version that waits, the diff is what its activation would have changed at that start.
+        """
         return self._staged
 
     async def manifests(self, *, limit: int = 20) -> Sequence[ManifestInfo]:
@@ -297,6 +311,9 @@ class AppCrons(Crons):
         if type(version) is not int:
             msg = f"a manifest's version is a whole number, not {version!r:.40}"
             raise InvalidArgs(msg)
+        if not 1 <= version <= _VERSION_MAX:
+            msg = "there is no cron manifest of such a number: versions count from 1"
+            raise InvalidArgs(msg)
         found: list[str] = []
         for spec in await self._app_port.manifest_specs(version):
             try:
@@ -305,7 +322,8 @@ class AppCrons(Crons):
                 found.append(str(error))
         check_faults(found)
         diff = await self._app_port.activate_crons(version)
-        log.info("crons: manifest %d is active: %s", version, _told(diff) or "nothing changed")
+        self._staged = Staged(version, active=True, diff=diff)
+        log.info("crons: manifest %d is active: %s", version, _told(diff))
         return diff
 
     async def dispatch(self, name: str, /, *, nominal: Instant | None = None) -> Dispatched:
@@ -324,7 +342,7 @@ class AppCrons(Crons):
 
 def _told(diff: CronDiff) -> str:
     parts = {"added": diff.added, "updated": diff.updated, "deleted": diff.deleted}
-    return "; ".join(f"{what} {_listed(names)}" for what, names in parts.items() if names)
+    return "; ".join(f"{what} {_listed(names)}" for what, names in parts.items() if names) or "no changes"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -67,7 +67,8 @@ Check: TypeAlias = Callable[[str, Args, object], tuple[str, Kind, bytes]]  # `sc
 class CronJob:
     """A cron as a value: name, schedule, target and its arguments, options. For `app.crons.define_crons([…])`.
 
-    The target is a path, a function that needs no arguments, or `fn.bind(…)`.  It is checked when it is defined.
+    The schedule is a Cron, an Every, or an expression (of UTC); the target is a path, a function that needs no
+    arguments, or `fn.bind(…)`.  All of it is checked when it is defined.
     """
 
     __slots__ = ("args", "name", "options", "schedule", "target")
@@ -75,7 +76,7 @@ class CronJob:
     def __init__(
         self,
         name: str,
-        schedule: Schedule,
+        schedule: Schedule | str,
         target: Target,
         args: Args | None = None,
         /,
@@ -200,11 +201,12 @@ def examine(job: CronJob, faults: Faults) -> Definition | None:
     Its schedule is not looked at where `faults` says already why there is none.
     """
     has_schedule = not faults.found
+    schedule = None
     with faults.of("name"):
         check_name(job.name)
     if has_schedule:
         with faults.of("schedule"):
-            check_schedule(job.schedule)
+            schedule = schedule_of(job.schedule)
     call = None
     with faults.of("target"):
         call = _call(job.target)
@@ -214,8 +216,9 @@ def examine(job: CronJob, faults: Faults) -> Definition | None:
     _check_together(faults, chosen.get("jitter_us", 0), chosen.get("clock", "internal"))
     if faults.found:
         return None
+    assert schedule is not None
     assert call is not None
-    return Definition(job.name, job.schedule, call, chosen)
+    return Definition(job.name, schedule, call, chosen)
 
 
 def define(job: CronJob) -> Definition:
@@ -228,14 +231,15 @@ def define(job: CronJob) -> Definition:
 
 
 def revise(
-    name: str, schedule: Schedule | None, target: Target | None, options: CronOptions, faults: Faults
+    name: str, schedule: Schedule | str | None, target: Target | None, options: CronOptions, faults: Faults
 ) -> Revision | None:
     """Return what is to be different of a cron, or None when `faults` has anything then."""
     with faults.of("name"):
         check_name(name)
+    made = None
     if schedule is not None:
         with faults.of("schedule"):
-            check_schedule(schedule)
+            made = schedule_of(schedule)
     wanted: str | Call[Any] | None = None
     if target is not None:
         with faults.of("target"):
@@ -244,7 +248,7 @@ def revise(
     chosen = check_options(options, faults)
     if not (options or schedule is not None or target is not None):
         faults.add("update", "nothing is to be different; give schedule=, target= or an option")
-    return None if faults.found else Revision(schedule, wanted, chosen)
+    return None if faults.found else Revision(made, wanted, chosen)
 
 
 def check_name(name: object) -> None:
@@ -263,11 +267,14 @@ def check_name(name: object) -> None:
         raise InvalidCron(msg)
 
 
-def check_schedule(schedule: object) -> None:
-    """Raise InvalidCron unless this is a Cron or an Every."""
+def schedule_of(schedule: object) -> Schedule:
+    """Return a schedule; an expression alone is one of UTC. Raises InvalidCron for what is neither."""
+    if isinstance(schedule, str):
+        return Cron(schedule)
     if not isinstance(schedule, Cron | Every):
-        msg = f"a schedule is Cron('0 9 * * *') or Every(minutes=5), not {schedule!r:.80}"
+        msg = f"a schedule is '0 9 * * *' (in UTC), Cron('0 9 * * *', tz=…) or Every(minutes=5), not {schedule!r:.80}"
         raise InvalidCron(msg)
+    return schedule
 
 
 def _call(target: object) -> Call[Any]:

@@ -78,7 +78,7 @@ class Crons:
     def register(
         self,
         name: str,
-        schedule: Schedule,
+        schedule: Schedule | str,
         target: Target,
         args: Args | None = None,
         /,

@@ -140,7 +140,10 @@ class ManifestInfo:
 
 
 class Staged(NamedTuple):
-    """What became of a manifest at a start: its version, whether it holds, and what its activation changed."""
+    """What became of a manifest: its version, whether it holds, and what its activation changed.
+
+    Of one that waits, `diff` is what its activation would have changed at the start that staged it.
+    """
 
     version: int
     active: bool

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actor_scheduler import codec
-from actor_scheduler.crons.definition import JITTER_US_MAX, Revision, define
+from actor_scheduler.crons.definition import JITTER_US_MAX, Faults, Revision, define, revise
 from actor_scheduler.crons.spec import CronSpec
 from actor_scheduler.errors import InvalidArgs, UnknownFunction
 from runtime import (
@@ -93,7 +93,7 @@ GOOD: dict[str, tuple[st.SearchStrategy[Any], str, Any]] = {
 }  # fmt: skip
 BAD: dict[str, st.SearchStrategy[Any]] = {
     "name": st.sampled_from(["", " a", "a ", "é", "a\nb", "a\x7f", "x" * 129, None, 3, b"a"]),
-    "schedule": st.sampled_from(["* * * * *", None, 60, timedelta(hours=1)]),
+    "schedule": st.sampled_from(["61 * * * *", "", "often", None, 60, timedelta(hours=1)]),
     "target": st.sampled_from([None, 3, print, object(), Call("a:b").after(3), Call("a:b").at(0, key="k")]),
     "args": st.sampled_from([3, "abc", [1], {1, 2}]),
     "missed_tick_policy": st.sampled_from(["none", "", None, 1, ["all"]]),
@@ -185,6 +185,15 @@ def test_a_revision_changes_what_is_given_and_nothing_else(
     assert (after.name, after.path, after.args, after.kind) == (spec.name, spec.path, spec.args, spec.kind)
 
 
+def test_an_expression_alone_changes_a_schedule_too() -> None:
+    """It must become a Cron of UTC; one that can't be read is refused with its field."""
+    faults = Faults("a")
+    assert revise("a", "0  9 * * *", None, {}, faults) == Revision(Cron("0 9 * * *"), None, {})
+    assert revise("a", "0 99 * * *", None, {}, faults) is None
+    (told,) = faults.found
+    assert told.startswith("cron 'a': schedule: ")
+
+
 # ------------------------------------------------------------------ the forms of a definition
 
 
@@ -201,7 +210,9 @@ async def test_every_form_of_a_definition() -> None:
     crons.weekly("weekly", send, day="Tuesday", at=time(23, 59))
     crons.weekly("short", send, day="SUN", at="00:00")
     crons.monthly("monthly", send, day=31, at=time(4, 30), tz="America/New_York")
-    crons.define_crons([CronJob("job", Every(timedelta(days=2)), Call("jobs:sweep", {"limit": 3}))])
+    crons.define_crons([
+        CronJob("job", Every(timedelta(days=2)), Call("jobs:sweep", {"limit": 3})), CronJob("text", " 0 5  * * *", send),
+    ])  # fmt: skip
     crons.on("0 4 * * *")(send)
     crons.on(Every(hours=3), name="every/3", overlap="allow")(send)
     found = {spec.name: spec.schedule for spec in await start(app)}
@@ -215,6 +226,7 @@ async def test_every_form_of_a_definition() -> None:
         "short": Cron("0 0 * * sun"),
         "monthly": Cron("30 4 31 * *", tz="America/New_York"),
         "job": Every(hours=48),
+        "text": Cron("0 5 * * *"),
         "jobs:send": Cron("0 4 * * *"),
         "every/3": Every(hours=3),
     }
@@ -276,6 +288,26 @@ def test_the_decorator_returns_its_function() -> None:
         app.crons.on("@daily")(look)  # type: ignore[type-var]
 
 
+def test_the_decorator_checks_what_it_is_given_before_it_sees_a_function() -> None:
+    """Without its brackets it must not take the function for a schedule; whatever else is wrong is named, too."""
+    app, namespace = app_of(), Namespace[Any]("deco")
+
+    with pytest.raises(InvalidCron, match=r'write @app\.crons\.on\("0 9 \* \* \*"\)'):
+
+        @app.crons.on  # type: ignore[arg-type]
+        @namespace.mutation
+        async def bare(ctx: MutationCtx) -> None: ...
+
+    for wrong in (None, 5, timedelta(hours=1), print):
+        with pytest.raises(InvalidCron, match=r'schedule: write @app\.crons\.on\("0 9 \* \* \*"\)'):
+            app.crons.on(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidCron) as caught:
+        app.crons.on("61 * * * *", name="a ", overlap="no")  # type: ignore[arg-type]
+    assert [line.split(": ")[:2] for line in str(caught.value).split("\n")] == [
+        ["cron 'a '", "name"], ["cron 'a '", "schedule"], ["cron 'a '", "overlap"],
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------ what is refused at once
 
 
@@ -306,7 +338,9 @@ def test_the_decorator_returns_its_function() -> None:
         (lambda crons: crons.cron("a", "* * * * *", "jobs:send", jitter="1h", clock="external"), ["jitter"]),
         (lambda crons: crons.cron("a", "* * * * *", Call("jobs:sweep"), {"limit": 1}), ["args"]),
         (lambda crons: crons.cron("a", "* * * * *", "jobs:send", max_attempts=3), ["max_attempts"]),
-        (lambda crons: crons.define_crons([CronJob("a", "* * * * *", "jobs:send")]), ["schedule"]),  # type: ignore[arg-type]
+        (lambda crons: crons.define_crons([CronJob("a", "61 * * * *", "jobs:send")]), ["schedule"]),
+        (lambda crons: crons.define_crons([CronJob("a", "", "jobs:send", jitter=-1)]), ["schedule", "jitter"]),
+        (lambda crons: crons.define_crons([CronJob("a", 60, "jobs:send")]), ["schedule"]),  # type: ignore[arg-type]
     ],
 )
 def test_what_can_be_seen_at_once_is_refused_at_once(make: Any, fields: list[str]) -> None:
@@ -329,11 +363,14 @@ def test_many_are_defined_all_or_none() -> None:
             CronJob("b", Every(hours=2), "jobs:send"),
             CronJob("taken", Every(hours=2), "jobs:send"),
             CronJob("c", Every(hours=2), 3, jitter=-1),  # type: ignore[arg-type]
+            CronJob("e", "0 25 * * *", "jobs:send"),
             "d",  # type: ignore[list-item]
         ])  # fmt: skip
     said = str(caught.value).split("\n")
     assert said[:2] == [f"cron '{name}': name: is taken by another cron of this app" for name in ("b", "taken")]
-    assert [line[:18] for line in said[2:]] == ["cron 'c': target: ", "cron 'c': jitter: ", "define_crons takes"]
+    assert [line[:18] for line in said[2:]] == [
+        "cron 'c': target: ", "cron 'c': jitter: ", "cron 'e': schedule", "define_crons takes",
+    ]  # fmt: skip
     app.crons.define_crons(good)
     with pytest.raises(InvalidCron, match="cron 'a': name: is taken"):
         app.crons.interval("a", "jobs:send", hours=1)

@@ -376,6 +376,19 @@ async def test_a_start_names_the_functions_that_crons_miss(tmp_path: Path, caplo
         assert "1: other:gone" in caplog.text
 
 
+async def test_an_expression_alone_is_a_schedule_of_utc() -> None:
+    """Registered at run time: kept as a Cron; one that can't be read is refused with its field."""
+    async with Harness(Seen().app()) as h:
+        await h.crons.register("text", "@daily", "seen:write")
+        for wanted in (Cron("@daily"), Cron("0 4 * * *")):
+            info = await h.crons.get("text")
+            assert info is not None
+            assert info.schedule == wanted
+            await h.crons.register("text", "0  4 * * *", "seen:write")
+        with pytest.raises(InvalidCron, match="cron 'text': schedule: .*61"):
+            h.crons.register("text", "61 4 * * *", "seen:write")
+
+
 async def test_an_unchanged_interval_keeps_its_next_tick(tmp_path: Path) -> None:
     """A hundred starts must change nothing; a changed schedule counts from now."""
     seen = Seen()
@@ -404,27 +417,44 @@ async def test_manual_activation_waits(tmp_path: Path, caplog: pytest.LogCapture
     async with Harness(app, db=db, start=START + 2 * HOUR) as h:
         staged = app.crons.staged
         assert staged is not None
-        assert (staged.version, staged.active, staged.diff) == (2, False, CronDiff())
-        assert "manifest 2 is staged and waits" in caplog.text
-        assert "app.crons.activate(2)" in caplog.text
+        diff = CronDiff(added=("new",), deleted=("old",))
+        assert staged == (2, False, diff)
+        assert (
+            "crons: manifest 2 is staged and waits for app.crons.activate(2): added 1: new; deleted 1: old;"
+            " until then those of the manifest before go on"
+        ) in caplog.text
         await h.advance(hours=1)
         assert [i.cron for i in new.invokers if isinstance(i, CronInvoker)] == ["old", "old"]
         manifests = await app.crons.manifests()
         assert [(m.version, m.state, m.crons) for m in manifests] == [(2, "staged", ("new",)), (1, "active", ("old",))]
-        assert await app.crons.activate(2) == CronDiff(added=("new",), deleted=("old",))
+        assert app.crons.staged == (2, False, diff)
+        assert await app.crons.activate(2) == diff
+        assert app.crons.staged == (2, True, diff)
         await h.settle()
         assert [info.name async for info in h.crons.list()] == ["new"]
         assert await app.crons.activate(2) == CronDiff(unchanged=("new",))
         assert [(m.version, m.state) for m in await app.crons.manifests(limit=1)] == [(2, "active")]
         assert await app.crons.activate(1) == CronDiff(added=("old",), deleted=("new",))
-        for wrong in (0, 3, -1):
-            with pytest.raises(InvalidArgs, match="no cron manifest"):
+        for wrong in (0, 3, -1, 2**63 - 1, 2**63, 10**30, -(10**30), 10**5000):
+            with pytest.raises(InvalidArgs, match="there is no cron manifest"):
                 await app.crons.activate(wrong)
+        assert app.crons.staged == (1, True, CronDiff(added=("old",), deleted=("new",)))
         for odd in ("1", None, True, 1.0):
             with pytest.raises(InvalidArgs, match="whole number"):
                 await app.crons.activate(odd)  # type: ignore[arg-type]
         with pytest.raises(InvalidArgs, match="limit must be"):
             await app.crons.manifests(limit=0)
+
+
+async def test_a_first_manifest_that_waits_has_none_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log must name what the activation would add, and no manifest before."""
+    app = Seen().app(*crons_of({"a": 1, "b": 1}), cron_activation="manual")
+    async with Harness(app, db=tmp_path / "app.db") as h:
+        (told,) = [record.getMessage() for record in caplog.records if "manifest" in record.getMessage()]
+        assert told == "crons: manifest 1 is staged and waits for app.crons.activate(1): added 2: a, b"
+        assert [info.name async for info in h.crons.list()] == []
+        await app.crons.activate(1)
+        assert app.crons.staged == (1, True, CronDiff(added=("a", "b")))
 
 
 async def test_activation_checks_every_target_in_this_process(tmp_path: Path) -> None:
@@ -466,13 +496,14 @@ async def test_activation_checks_every_target_in_this_process(tmp_path: Path) ->
         assert [(m.version, m.state) for m in await app.crons.manifests()] == [(2, "active"), (1, "retired")]
 
 
-async def test_a_refused_start_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", ["automatic", "manual"])
+async def test_a_refused_start_changes_nothing(activation: str, tmp_path: Path) -> None:
     """A definition that a runtime cron has taken must stop the start, say so, and leave the file to the next one."""
     db = tmp_path / "app.db"
     async with Harness(Seen().app(), db=db) as h:
         await h.crons.register("mine", Every(hours=1), "seen:write")
-    app = Seen().app(CronJob("mine", Every(hours=2), "seen:write"), CronJob("b", Every(hours=2), "seen:write"))
-    with pytest.raises(InvalidCron, match="'mine'"):
+    app = Seen().app(*crons_of({"mine": 2, "b": 2}), cron_activation=activation)
+    with pytest.raises(InvalidCron, match=r"'mine': rename the definition, or delete .*`crons\.delete\(name\)`"):
         async with Harness(app, db=db):
             pass
     async with Harness(Seen().app(), db=db) as h:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actor_scheduler import codec
-from actor_scheduler.crons.records import CronDiff
+from actor_scheduler.crons.records import CronDiff, Staged
 from actor_scheduler.crons.schedule import Cron, Every
 from actor_scheduler.crons.spec import CronSpec
 from actor_scheduler.errors import InvalidArgs, InvalidCron, LimitExceeded
@@ -73,6 +73,50 @@ async def test_a_definition_that_can_t_be_read_makes_its_manifest_wait(open_benc
         assert (await versions(crons), crons.index) == ({1: ("active", ("a",)), 2: ("staged", ("b", "c"))}, before)
 
 
+async def test_a_start_with_definitions_that_were_damaged_goes_by_those_of_the_code(open_bench: Any, db: Path) -> None:
+    """The code says what they are: what was kept of them may be gone."""
+    async with open_bench() as bench:
+        crons = CronBench(bench)
+        for names in ("a", "ab"):
+            await crons.do(StageCrons([cron(name) for name in names], activate=True))
+        overwrite(db, 1, b"x")
+        waits = Staged(1, active=False, diff=CronDiff((), (), ("a",), ("b",)))
+        assert await crons.do(StageCrons([cron("a")], activate=False)) == [waits]
+        assert await crons.do(StageCrons([cron("a")], activate=True)) == [waits._replace(active=True)]
+
+
+async def test_what_waits_says_what_its_activation_would_change(open_bench: Any) -> None:
+    """Nothing is applied: rows, index and history are as they were, until it is activated with that very outcome."""
+    async with open_bench() as bench:
+        crons = CronBench(bench)
+        (first,) = await crons.do(StageCrons([cron("a")], activate=False))
+        assert first == Staged(1, active=False, diff=CronDiff(added=("a",)))
+        assert crons.index == set()
+        await crons.do(StageCrons([cron(name) for name in "abc"], activate=True), PutCron(cron("runtime")))
+        before = [await crons.info(name) for name in "abc"], set(crons.index), await crons.history("b")
+        wanted = [cron("d"), cron("b", Cron("7 * * * *")), cron("a")]
+        (staged,) = await crons.do(StageCrons(wanted, activate=False))
+        assert staged == Staged(3, active=False, diff=CronDiff(("d",), ("b",), ("a",), ("c",)))
+        assert ([await crons.info(name) for name in "abc"], set(crons.index), await crons.history("b")) == before
+        assert await crons.do(StageCrons(wanted, activate=False)) == [staged]
+        assert await crons.do(ActivateCrons(3)) == [staged.diff]
+
+
+@pytest.mark.parametrize("activate", [True, False])
+async def test_a_taken_name_is_refused_when_it_is_staged(activate: bool, open_bench: Any) -> None:
+    """Also where the manifest would only wait; the remedy is said, and nothing is kept."""
+    async with open_bench() as bench:
+        crons = CronBench(bench)
+        await crons.do(StageCrons([cron("a")], activate=True), PutCron(cron("taken")), PutCron(cron("free")))
+        told = r"'taken': rename .* delete the registered cron \(`crons.delete\(name\)`\) with the release before"
+        with pytest.raises(InvalidCron, match=told):
+            await crons.do(StageCrons([cron("a"), cron("taken")], activate=activate))
+        assert await versions(crons) == {1: ("active", ("a",))}
+        await crons.do(StageCrons([cron("late")], activate=False), PutCron(cron("late")))
+        await refused(crons.do(ActivateCrons(2)), InvalidCron)
+        assert await versions(crons) == {1: ("active", ("a",)), 2: ("staged", ("late",))}
+
+
 async def test_two_manifests_that_hold_become_one(open_bench: Any, db: Path) -> None:
     """A file that somebody has changed: the next start settles it."""
     async with open_bench() as bench:
@@ -119,6 +163,14 @@ async def test_more_than_a_manifest_can_hold_is_refused(open_bench: Any) -> None
         await refused(crons.do(ActivateCrons(1 << 62)), InvalidArgs)
 
 
+def diff(before: dict[str, CronSpec], after: dict[str, CronSpec]) -> CronDiff:
+    """Return what leads from one set of definitions to another, by name."""
+    both = before.keys() & after.keys()
+    same = {name for name in both if before[name] == after[name]}
+    parts = (after.keys() - before.keys(), both - same, same, before.keys() - after.keys())
+    return CronDiff(*(tuple(sorted(part)) for part in parts))
+
+
 names = st.sampled_from("abcde")
 schedules = st.sampled_from([Cron("*/5 * * * *"), Cron("7 * * * *"), Every(minutes=3), Every(minutes=10)])
 specs = st.dictionaries(names, st.tuples(schedules, st.booleans(), st.sampled_from("mn")), max_size=5)
@@ -158,13 +210,16 @@ async def test_what_holds_is_what_was_activated_last(
                     name: cron(name, schedule, path, enabled=enabled)
                     for name, (schedule, enabled, path) in given_.items()
                 }
+                held = staged[active]
                 (answer,) = await crons.do(StageCrons(list(wanted.values()), activate=more))
+                assert answer.diff == diff(held, wanted)
                 staged[answer.version] = wanted
                 active = answer.version if answer.active else active
                 assert answer.active == (more or staged[active] == wanted)
             elif what == "activate":
                 if given_ in staged:
-                    await crons.do(ActivateCrons(given_))
+                    (changed,) = await crons.do(ActivateCrons(given_))
+                    assert changed == diff(staged[active], staged[given_])
                     active = given_
                 else:
                     await refused(crons.do(ActivateCrons(given_)), InvalidArgs)

@@ -14,7 +14,9 @@ from actor_scheduler.store.sqlite.fence import ours
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Container, Iterable, Mapping
 
+    from actor_scheduler.store.sqlite.cron_rows import CronRow
     from actor_scheduler.store.sqlite.crons import CronWriter
     from actor_scheduler.store.sqlite.jobs import JobWriter
 
@@ -53,7 +55,10 @@ class Manifests:
         return self._stage(unit) if isinstance(unit, StageCrons) else self._activate(unit.version)
 
     def _stage(self, unit: StageCrons) -> Staged:
-        """Keep the definitions under a version; the manifest that holds already is not touched."""
+        """Keep the definitions under a version; the manifest that holds already is not touched.
+
+        One that is to wait says what its activation would change now.
+        """
         if unit.now_us is not None:
             self._jobs.now_us = unit.now_us
         hashed = digest(unit.specs)
@@ -65,11 +70,14 @@ class Manifests:
             troubled = self._mend(unit)
             names = sorted(spec.name for spec in unit.specs if spec.name not in troubled)
             return Staged(active[0], active=True, diff=CronDiff(updated=troubled, unchanged=tuple(names)))
+        wanted = {spec.name: spec.encode() for spec in sorted(unit.specs, key=lambda spec: spec.name)}
+        there = cron_rows.of_manifest(self._raw)
+        self._check_free(wanted, there, " with the release before")
         version = self._keep(unit, hashed)
         reach("manifest.staged")
-        if not unit.activate:
-            return Staged(version, active=False, diff=CronDiff())
-        return Staged(version, active=True, diff=self._activate(version))
+        if unit.activate:
+            self._sync(version, wanted, there)
+        return Staged(version, active=unit.activate, diff=_diff(wanted, there))
 
     def _mend(self, unit: StageCrons) -> tuple[str, ...]:
         """Let those go on that could not, now that the code that defines them is here again; return their names."""
@@ -97,32 +105,46 @@ class Manifests:
         return version
 
     def _activate(self, version: int) -> CronDiff:
-        """Sync the crons that the code defines with a manifest, by name. Those registered at run time stay as they are.
+        wanted = dict(cron_rows.definitions(self._raw, version))
+        there = cron_rows.of_manifest(self._raw)
+        self._check_free(wanted, there)
+        self._sync(version, wanted, there)
+        return _diff(wanted, there)
+
+    def _check_free(self, wanted: Iterable[str], there: Container[str], when: str = "") -> None:
+        """Raise InvalidCron when a name is that of a cron that was registered at run time."""
+        taken = [name for name in wanted if name not in there and self._raw.execute(_TAKEN, (name,)).fetchone()]
+        if taken:
+            msg = (
+                f"registered at run time, and defined in the code: cron(s) {', '.join(map(repr, taken))}: rename the"
+                f" definition, or delete the registered cron (`crons.delete(name)`){when}"
+            )
+            raise InvalidCron(msg)
+
+    def _sync(self, version: int, wanted: Mapping[str, bytes], there: Mapping[str, CronRow]) -> None:
+        """Let the crons that the code defines be those of a manifest. Those registered at run time stay as they are.
 
         An equal definition keeps its account and its next tick.
         """
-        wanted = dict(cron_rows.definitions(self._raw, version))
-        there = cron_rows.of_manifest(self._raw)
-        taken = [name for name in wanted if name not in there and self._raw.execute(_TAKEN, (name,)).fetchone()]
-        if taken:
-            msg = f"registered at run time, and defined in the code: cron(s) {', '.join(map(repr, taken))}"
-            raise InvalidCron(msg)
-        added, updated, unchanged = [], [], []
-        crons = self._crons
-        for name, data in wanted.items():
-            row = there.get(name)
-            if row is None:
-                crons.add(CronSpec.decode(name, data), "manifest")
-                added.append(name)
-            elif row.spec != data or row.trouble is not None:
-                crons.change(row, CronSpec.decode(name, data))
-                updated.append(name)
-            else:
-                unchanged.append(name)
-        deleted = [row for name, row in there.items() if name not in wanted]
-        for row in deleted:
-            crons.remove(row)
+        diff, crons = _diff(wanted, there), self._crons
+        for name in diff.added:
+            crons.add(CronSpec.decode(name, wanted[name]), "manifest")
+        for name in diff.updated:
+            crons.change(there[name], CronSpec.decode(name, wanted[name]))
+        for name in diff.deleted:
+            crons.remove(there[name])
         self._raw.execute(_RETIRE, ("active", version))
         self._raw.execute(_ACTIVATE, (self._jobs.now_us, version))
         reach("manifest.activated")
-        return CronDiff(tuple(added), tuple(updated), tuple(unchanged), tuple(sorted(row.name for row in deleted)))
+
+
+def _diff(wanted: Mapping[str, bytes], there: Mapping[str, CronRow]) -> CronDiff:
+    """Return what a sync of what is there with what is wanted changes. One in trouble is updated: that mends it."""
+    both = [name for name in sorted(wanted) if name in there]
+    same = {name for name in both if there[name].spec == wanted[name] and there[name].trouble is None}
+    return CronDiff(
+        added=tuple(name for name in sorted(wanted) if name not in there),
+        updated=tuple(name for name in both if name not in same),
+        unchanged=tuple(name for name in both if name in same),
+        deleted=tuple(name for name in sorted(there) if name not in wanted),
+    )
