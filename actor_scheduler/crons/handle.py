@@ -98,7 +98,7 @@ class Crons:
         name: str,
         /,
         *,
-        schedule: Schedule | None = None,
+        schedule: Schedule | str | None = None,
         target: Target | None = None,
         **options: Unpack[CronOptions],
     ) -> Coroutine[Any, Any, None]:

@@ -265,7 +265,8 @@ async def a_staged_manifest_waits_until_it_is_activated(make_store: MakeStore) -
         assert await crons.do(ActivateCrons(1)) == [CronDiff((), (), ("a",), ("b", "c"))]
         await refused(crons.do(ActivateCrons(4)), InvalidArgs)
         assert await _states(crons) == {1: "active", 2: "retired", 3: "retired"}
-        assert await crons.do(StageCrons([cron("c")], activate=False)) == [Staged(4, active=False, diff=CronDiff())]
+        waits = Staged(4, active=False, diff=CronDiff(added=("c",), deleted=("a",)))
+        assert await crons.do(StageCrons([cron("c")], activate=False)) == [waits]
         await crons.do(StageCrons([cron("a")], activate=False))
         assert await _states(crons) == {1: "active", 2: "retired", 3: "retired", 4: "retired"}
         specs = await bench.ask(lambda snapshot: snapshot.manifest_specs(3))

@@ -19,7 +19,7 @@ app.crons.interval("a", publish, hours=1)  # error: arg-type, reportArgumentType
 app.crons.daily("a", ping)  # error: call-arg, reportCallIssue
 app.crons.daily("a", ping, at=3)  # error: arg-type, reportArgumentType
 app.crons.weekly("a", ping, at="03:00")  # error: call-arg, reportCallIssue
-app.crons.define_crons([CronJob("a", "* * * * *", ping)])  # error: arg-type, reportArgumentType
+app.crons.define_crons([CronJob("a", 60, ping)])  # error: arg-type, reportArgumentType
 app.crons.define_crons([CronJob("a", Every(hours=1), notify)])  # error: arg-type, reportArgumentType
 app.crons.define_crons(CronJob("a", Every(hours=1), ping))  # error: arg-type, reportArgumentType
 print(Cron("* * * * *", zone="UTC"))  # error: call-arg, reportCallIssue
@@ -38,7 +38,7 @@ async def of_query(ctx: QueryCtx) -> None:
 async def of_mutation(ctx: MutationCtx) -> None:
     """A schedule is a value, and a call is awaited."""
     ctx.crons.delete("a")  # error: unused-coroutine, reportUnusedCoroutine
-    await ctx.crons.register("a", "* * * * *", ping)  # error: arg-type, reportArgumentType
+    await ctx.crons.register("a", 60, ping)  # error: arg-type, reportArgumentType
     await ctx.crons.register("a", Every(hours=1), notify)  # error: arg-type, reportArgumentType
     await ctx.crons.update("a", overlaps="skip")  # error: call-arg, reportCallIssue
     await ctx.crons.activate(1)  # error: attr-defined, reportAttributeAccessIssue
