@@ -46,8 +46,10 @@ _HUNTS = {
     "resends_forgotten": _hunt(Rule.IDEMPOTENCY, at="turn.replied", after=(4, 5, 6, 7, 8, 9)),
     "clock_ahead": _hunt(Rule.EARLY, at="turn.replied", after=(8, 9)),
     "batch_in_pieces": _hunt(Rule.PARTIAL, at="turn.committed", after=(5, 6, 7, 8, 9), only="many"),
-    "lanes_at_once": _hunt(Rule.LANE, at=None, after=(60, 70, 80, 90), rich=True),
-    "attempts_not_counted": _hunt(Rule.STARTED_TWICE, Rule.ATTEMPTS, at=None, after=(70, 80, 90), rich=True),
+    "lanes_at_once": _hunt(Rule.LANE, at=None, after=(60, 70, 80, 90, 110, 130, 160, 200), rich=True),
+    "attempts_not_counted": _hunt(
+        Rule.STARTED_TWICE, Rule.ATTEMPTS, at=None, after=(70, 80, 90, 110, 130, 160), rich=True
+    ),
     "setting_in_memory": _hunt(Rule.SETTING, at="turn.replied", after=(6, 7, 8), only="pool", rich=True),
     "watermark_in_second_transaction": _hunt(
         Rule.TICK_TWICE, at="cron.moved", after=(2, 4, 6, 8, 10), only="get", crons=True
@@ -57,7 +59,7 @@ _HUNTS = {
     "skips_forgotten": _hunt(Rule.TICK_LOST, at="turn.replied", after=(7, 8, 9), crons=True),
     "crons_in_memory": _hunt(Rule.CRON_STOPPED, at="turn.replied", after=(7, 8, 9), crons=True, to_the_end=True),
     "old_definitions_stay": _hunt(Rule.CRON_GHOST, at="turn.replied", after=(3,) * 9, crons=True, to_the_end=True),
-    "no_pause": _hunt(Rule.EARLY, at=None, after=(70, 80, 90), rich=True),
+    "no_pause": _hunt(Rule.EARLY, at=None, after=(70, 80, 90, 110, 130, 160), rich=True),
 }
 _GIVE_UP_SECONDS = 0.5  # what the last life of a bug that forgets jobs waits for them
 
