@@ -125,14 +125,17 @@ class Crons:
     def pause(self, name: str, /, *, note: str = "") -> Coroutine[Any, Any, None]:
         """Let no tick of a cron run until it is resumed, over restarts too. `note` says who did it, and why.
 
-        Raises UnknownCron.
+        What waits to start is skipped, on record; what runs goes on.  Raises UnknownCron.
         """
         _check_text(name)
         check_note(note)
         return self._change(PauseCron(name, note))
 
     def resume(self, name: str, /) -> Coroutine[Any, Any, None]:
-        """Let a cron go on. What it missed meanwhile is treated by its `missed_tick_policy`. Raises UnknownCron."""
+        """Let a cron go on. What it missed meanwhile is treated by its `missed_tick_policy`. Raises UnknownCron.
+
+        One that is ahead of the clock, which was set back, counts from now.
+        """
         _check_text(name)
         return self._change(ResumeCron(name))
 

@@ -92,8 +92,8 @@ class CronRun:
     `ticks` of them, from `first_tick` to `tick`; so has an occurrence that was skipped before it started.  Of a run,
     `skipped` is how many ticks were dropped since the run before; `ticks` is 1, or 0 for one by hand, so that a sum of
     `ticks` counts each tick once.  `lag` is how long after its tick the last attempt started, jitter included.
-    `manual` marks a run that was asked for by hand; its `tick` is what it was told.  An attempt that died with its
-    process has no `duration`.
+    `manual` marks a run that was asked for by hand; its `tick` is what it was told.  An attempt that was
+    interrupted has no `duration`.
     """
 
     cron: str

@@ -145,7 +145,7 @@ def _problems(
     if row.watermark_us > now_us + _AHEAD_US:
         yield (
             f"is accounted for up to {moment(row.watermark_us)}, which is yet to come: nothing of it fires before",
-            "The clock was wrong once: give the cron its schedule again (crons.update), or another name in the code.",
+            "The clock was wrong once: crons.resume(name) lets the cron count from now.",
         )
     if same_rules and (wrong := _waits_wrongly(row, spec)) is not None:
         yield wrong, _MEND
