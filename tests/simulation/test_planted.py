@@ -12,7 +12,7 @@ from tests.simulation.planted import BUGS, planted
 # A process that dies in the simulation leaves coroutines that nobody will ever run.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-_SEEDS = range(1, 301)
+_SEEDS = range(1, 501)
 
 
 def seeds_until_found(name: str) -> tuple[int, set[Rule]]:
