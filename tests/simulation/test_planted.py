@@ -1,4 +1,4 @@
-"""The simulation can fail: every planted bug is found within 300 seeds, under the name of the promise it breaks."""
+"""The simulation can fail: every planted bug is found within 500 seeds, under the name of the promise it breaks."""
 
 from __future__ import annotations
 
