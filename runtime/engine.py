@@ -9,7 +9,7 @@ import traceback
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -33,7 +33,7 @@ from actor_scheduler.store.base import Earlier, Idempotent, Mutate
 from runtime.context import ActionCtx, MutationCtx, QueryCtx
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
-from runtime.invoker import CronInvoker, Invoker, JobInvoker
+from runtime.invoker import CronInvoker, Invoker, JobInvoker, RpcInvoker
 from runtime.quota import Usage
 from runtime.waiting import within
 
@@ -63,6 +63,13 @@ class AuthRequest:
 
     invoker: Invoker
     headers: Mapping[str, str]
+
+    @property
+    def source(self) -> Literal["rpc", "scheduled", "other"]:
+        """A client's request, or a run of the scheduler or a cron (who asked for it: `invoker.source`)."""
+        if isinstance(self.invoker, JobInvoker | CronInvoker):
+            return "scheduled"
+        return "rpc" if isinstance(self.invoker, RpcInvoker) else "other"
 
 
 class Undispatchable(Exception):
