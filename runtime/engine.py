@@ -146,10 +146,16 @@ class Engine:
         idempotency_key: str | None = None,
     ) -> Any:
         """Run a function now and return what it returned. A mutation is durable when this returns."""
-        with contextlib.nullcontext() if self._usage is None else self._usage.admitted(auth):
-            return await self.enter(prepare(self.registry, path, args, invoker, auth), once=idempotency_key)
+        with self.admitted(auth):
+            called = prepare(self.registry, path, args, invoker, auth)
+            once = self.recorded(called, idempotency_key) if idempotency_key is not None else None
+            return await self.enter(called, once=once)
 
-    async def enter(self, called: Invocation, *, inside: bool = False, once: str | None = None) -> Any:
+    def admitted(self, auth: Any) -> AbstractContextManager[None]:
+        """Count a live call on the quota of who calls, while it lasts. Raises Overloaded."""
+        return contextlib.nullcontext() if self._usage is None else self._usage.admitted(auth)
+
+    async def enter(self, called: Invocation, *, inside: bool = False, once: Idempotent | None = None) -> Any:
         """Bring a prepared invocation to where its kind runs: a reader, the writer's turn, or right here."""
         function = called.function
         running = self.running()
@@ -174,14 +180,18 @@ class Engine:
             return await body
         return await within(self.clock, limit_us, body, f"{called.function.path} was still running")
 
-    async def _enter_once(self, called: Invocation, key: str) -> Any:
+    def recorded(self, called: Invocation, key: str) -> Idempotent:
+        """Return under what a call's outcome is recorded. Raises WrongKind, and InvalidArgs for what can't be kept."""
         function = called.function
         if function.kind != "mutation":
             msg = (
                 f"{function.path} is a {function.kind}: only a mutation's outcome is recorded under an idempotency key"
             )
             raise WrongKind(msg)
-        once = Idempotent(key, function.path, function.arguments.freeze(called.args, function.path))
+        return Idempotent(key, function.path, function.arguments.freeze(called.args, function.path))
+
+    async def _enter_once(self, called: Invocation, once: Idempotent) -> Any:
+        function = called.function
         unit = Mutate(self._mutation_body(called), copy_context(), function.policy.timeout_us, once)
         answer = await self.running().actor.submit(unit)
         return function.arguments.returned(answer.value) if isinstance(answer, Earlier) else answer
@@ -228,7 +238,11 @@ class Engine:
             return Undispatchable("error", error)
 
     async def _auth(self, invoker: Invoker) -> Any:
-        return await self._resolver(AuthRequest(invoker, {})) if self._resolver is not None else None
+        return await self.resolve(AuthRequest(invoker, {}))
+
+    async def resolve(self, request: AuthRequest) -> Any:
+        """Return who the app's resolver says that a call acts as; None when the app has none."""
+        return await self._resolver(request) if self._resolver is not None else None
 
     def mutation(self, job: DueJob, prepared: Any) -> tuple[MutationBody, int | None]:
         """Return the body of a due mutation and its time limit. Raises Undispatchable."""
