@@ -50,13 +50,16 @@ from actor_scheduler.scheduler import Moment, Scheduler
 from actor_scheduler.settings import PoolInfo
 from actor_scheduler.store.rows import Result, Row
 from actor_scheduler.times import Delay, Instant
-from runtime.app import App, Caller
+from runtime.app import App
 from runtime.app_scheduler import AppScheduler
+from runtime.caller import Caller
 from runtime.context import ActionCtx, CanSchedule, MutationCtx, QueryCtx, Reader, Writer
 from runtime.crons import AppCrons
 from runtime.engine import AuthRequest
 from runtime.functions import Action, Function, Mutation, Namespace, Query, Schedulable
 from runtime.hooks import JobEvent
+from runtime.http.options import Http
+from runtime.http.secrets import InvalidSecret, Secrets
 from runtime.invoker import Access, CronInvoker, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
 from runtime.maintenance import Backup, Report, doctor
 from runtime.quota import Quota
@@ -66,12 +69,12 @@ __all__ = [
     "AppScheduler", "Args", "AuthRequest", "Backup", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed",
     "Cron", "CronDiff", "CronInfo", "CronInvoker", "CronJob", "CronOptions", "CronRun", "Crons", "DatabaseError",
     "DatabaseLocked", "Delay", "Dispatched", "Every", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function",
-    "FunctionError", "FunctionInvoker", "GiveUp", "Instant", "IntegrityError", "InvalidArgs", "InvalidCron",
-    "InvalidTime", "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict", "Kind",
-    "LimitExceeded", "LocalInvoker", "ManifestInfo", "Moment", "Mutation", "MutationCtx", "Namespace", "NotRegistrable",
-    "NotStarted", "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx",
-    "Quota", "Reader", "Report", "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable", "Schedule",
-    "Scheduler", "SchemaError", "SqlRefused", "Staged", "State", "StoreFull", "StoreUnavailable", "SystemClock",
-    "TimeLimitExceeded", "TimedOut", "TransactionLost", "UnknownCron", "UnknownFunction", "UnknownZone", "Writer",
-    "WriterStuck", "WrongKind", "doctor",
+    "FunctionError", "FunctionInvoker", "GiveUp", "Http", "Instant", "IntegrityError", "InvalidArgs", "InvalidCron",
+    "InvalidSecret", "InvalidTime", "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict",
+    "Kind", "LimitExceeded", "LocalInvoker", "ManifestInfo", "Moment", "Mutation", "MutationCtx", "Namespace",
+    "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query",
+    "QueryCtx", "Quota", "Reader", "Report", "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable",
+    "Schedule", "Scheduler", "SchemaError", "Secrets", "SqlRefused", "Staged", "State", "StoreFull", "StoreUnavailable",
+    "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost", "UnknownCron", "UnknownFunction", "UnknownZone",
+    "Writer", "WriterStuck", "WrongKind", "doctor",
 ]  # fmt: skip

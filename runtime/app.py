@@ -8,7 +8,7 @@ import logging
 import os
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
@@ -25,13 +25,14 @@ from actor_scheduler.store.sqlite.app_schema import SchemaStep, read_steps
 from actor_scheduler.store.sqlite.backup import Backup, backup_aside
 from actor_scheduler.times import Delay, delay_us
 from runtime.app_scheduler import AppScheduler
+from runtime.caller import BoundCaller, Caller
 from runtime.crons import Activation, AppCrons
 from runtime.engine import AuthRequest, Engine
 from runtime.functions import Function, Namespace
 from runtime.hooks import Hook, Hooks
 from runtime.hooks import Moment as HookMoment
 from runtime.invoker import Access, LocalInvoker
-from runtime.policy import check_pool, check_settings
+from runtime.policy import check_pool, check_settings, database_path
 from runtime.providers import Provider, Providers
 from runtime.registry import Registry
 
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
+    from starlette.types import ASGIApp
+
     from actor_scheduler.model import Args
     from actor_scheduler.ports import Running
     from actor_scheduler.store.sqlite.store import Synchronous
+    from runtime.http.options import Http
     from runtime.quota import Quota
 
 P = ParamSpec("P")
@@ -51,15 +55,6 @@ HookT = TypeVar("HookT", bound=Hook)
 
 _LOCAL = LocalInvoker()
 _HOOKS_SECONDS = 1.0  # for hooks to hear the last events when the app stops
-
-
-class Caller(Protocol):
-    """Something that calls functions: the app, or the app acting as somebody."""
-
-    @overload
-    def call(self, fn: Function[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
-    @overload
-    def call(self, path: str, args: Args | None = None, /) -> Coroutine[Any, Any, Any]: ...
 
 
 class App(Generic[AuthT]):
@@ -130,7 +125,7 @@ class App(Generic[AuthT]):
         clock: Clock | None = None,
     ) -> None:
         check_settings(synchronous, max_running_actions, auth, quota)
-        self._db = _database(db)
+        self._db = database_path(db)
         self._create = create
         self._synchronous: Synchronous = synchronous
         self._lock_timeout_us = delay_us(lock_timeout, what="lock_timeout")
@@ -153,6 +148,8 @@ class App(Generic[AuthT]):
         self._hooks = Hooks()
         self._backups: set[asyncio.Future[Backup]] = set()
         self._engine: Engine | None = None
+        self._booting = asyncio.Lock()
+        self._ended = False
         self._make_store: Callable[..., SqliteStore] = SqliteStore
         self._scheduler = AppScheduler(self._running, self._started)
         self._crons = AppCrons(self._running, self._started, self._check_defining, cron_activation)
@@ -252,7 +249,7 @@ class App(Generic[AuthT]):
 
     def acting_as(self, auth: AuthT, /) -> Caller:
         """Return a caller whose functions see this identity as `ctx.auth`: for a route that has resolved its user."""
-        return cast("Caller", _BoundCaller(self, auth, None))
+        return BoundCaller(self._call, auth, None)
 
     def idempotent(self, key: str, /, *, auth: AuthT | None = None) -> Caller:
         """Return a caller whose mutation takes effect once under this key, however often it is sent.
@@ -261,7 +258,7 @@ class App(Generic[AuthT]):
         arguments is a KeyConflict.  For mutations only: WrongKind otherwise.
         """
         check_key(key, "an idempotency key")
-        return cast("Caller", _BoundCaller(self, auth, key))
+        return BoundCaller(self._call, auth, key)
 
     async def _call(self, fn: Any, args: Any, kwargs: Any, auth: Any, once: str | None) -> Any:
         engine = self._started()
@@ -297,6 +294,39 @@ class App(Generic[AuthT]):
         actor = self._engine.running().actor
         trouble = actor.stuck or actor.broken
         return str(trouble) if trouble is not None else None
+
+    def asgi(self, *, prefix: str = "", http: Http | None = None) -> ASGIApp:
+        """Return this app's HTTP surface: serve it alone, or mount it (`api.mount("/scheduler", app.asgi())`).
+
+        Served alone it starts and stops the app; mounted, the outer application's lifespan does (`app.lifespan`).
+        `http` says what is served, and to whom; without it the environment does: `Http.from_env()`.  `prefix` is put
+        before every path, for a server that passes whole paths on.  Raises InvalidSecret, InvalidArgs.
+        """
+        from runtime.http.served import Served  # noqa: PLC0415 - whoever serves nothing shall not load it
+        from runtime.http.surface import make_surface  # noqa: PLC0415
+
+        served = Served(
+            db=self._db,
+            scheduler=self._scheduler,
+            crons=self._crons,
+            engine=self._started,
+            functions=self._registry.functions,
+            backup=self.backup,
+            ensure_started=self._ensure_started,
+            unready=lambda: self.unready_reason,
+            clock=lambda: self._clock,
+        )
+        return make_surface(served, http, prefix, self.lifespan)
+
+    async def _ensure_started(self) -> bool:
+        """Start the app if it has not run yet. Return whether it had to be. Raises NotStarted once it was stopped."""
+        if self._ended:
+            self._started()
+        async with self._booting:
+            if self._engine is None:
+                await self._start()
+                return True
+        return False
 
     # ------------------------------------------------------------ life
 
@@ -393,6 +423,7 @@ class App(Generic[AuthT]):
                 await actor.stop(self._grace_us)
         finally:
             self._engine = None
+            self._ended = True
             await self._hooks.close(0 if kill else _HOOKS_SECONDS)
             await engine.providers.close()
 
@@ -413,30 +444,6 @@ class App(Generic[AuthT]):
         return self._started().running()
 
 
-class _BoundCaller:
-    """The app, with an identity and an idempotency key."""
-
-    def __init__(self, app: App[Any], auth: Any, once: str | None) -> None:
-        self._app = app
-        self._auth = auth
-        self._once = once
-
-    def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        """Run a function now and return what it returned."""
-        return self._app._call(fn, args, kwargs, self._auth, self._once)  # noqa: SLF001 - a part of the app
-
-
 def _exit() -> None:
     logging.getLogger("actor_scheduler").critical("ending the process: the writer is stuck (exit_when_stuck)")
     os._exit(70)
-
-
-def _database(db: str | os.PathLike[str]) -> Path:
-    text = os.fspath(db)
-    if text.startswith(("postgres://", "postgresql://")):
-        msg = "PostgreSQL is not supported yet: give the path of an SQLite file"
-        raise InvalidArgs(msg)
-    if not text or text.startswith((":memory:", "file:", "sqlite:")):
-        msg = f"{text!r} is not the path of a file: jobs must survive the process, so they need one"
-        raise InvalidArgs(msg)
-    return Path(text)

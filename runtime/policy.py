@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from actor_scheduler.errors import InvalidArgs, NotRegistrable, storable
@@ -89,3 +91,15 @@ def check_settings(synchronous: object, max_running_actions: object, auth: objec
     if quota is not None and not isinstance(quota, Quota):
         msg = f"quota is a Quota, not {type(quota).__name__}"
         raise InvalidArgs(msg)
+
+
+def database_path(db: str | os.PathLike[str]) -> Path:
+    """Return the path of an app's file. Raises InvalidArgs for what is no file."""
+    text = os.fspath(db)
+    if text.startswith(("postgres://", "postgresql://")):
+        msg = "PostgreSQL is not supported yet: give the path of an SQLite file"
+        raise InvalidArgs(msg)
+    if not text or text.startswith((":memory:", "file:", "sqlite:")):
+        msg = f"{text!r} is not the path of a file: jobs must survive the process, so they need one"
+        raise InvalidArgs(msg)
+    return Path(text)

@@ -1,0 +1,10 @@
+"""Every route there is: the one list that the surface serves, and that its tests and its documents are made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from runtime.http.routes import Route
+
+TABLES: Final[tuple[Route, ...]] = ()
