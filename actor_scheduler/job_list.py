@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from actor_scheduler.errors import InvalidArgs
 from actor_scheduler.limits import PAGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
-    from actor_scheduler.model import FailedAttempt, Job, JobFilter, NewJob, Page
+    from actor_scheduler.model import Counted, FailedAttempt, Job, JobFilter, NewJob, Page
     from actor_scheduler.store.base import CancelJob, Swept
+
+
+ROWS_MAX: Final = 1_000_000  # looked at for one count: ~1 s of a reader
 
 
 class SchedulerPort(Protocol):
@@ -25,13 +29,16 @@ class SchedulerPort(Protocol):
     def insert_many(self, jobs: Sequence[NewJob]) -> Coroutine[Any, Any, list[str]]: ...
     def cancel(self, which: CancelJob) -> Coroutine[Any, Any, bool]: ...
     def retry(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
+    def promote(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
     def drop(self, job_id: str) -> Coroutine[Any, Any, bool]: ...
+    def cancel_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]: ...
     def retry_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]: ...
     def drop_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]: ...
     def failed_attempts(self, job_id: str) -> Coroutine[Any, Any, list[FailedAttempt]]: ...
     def get(self, job_id: str) -> Coroutine[Any, Any, Job | None]: ...
     def page(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Page[Job]]: ...
     def count(self, which: JobFilter) -> Coroutine[Any, Any, int]: ...
+    def count_up_to(self, which: JobFilter, rows: int) -> Coroutine[Any, Any, Counted]: ...
 
 
 class JobList:
@@ -53,12 +60,34 @@ class JobList:
                 return
 
     def page(self, *, cursor: str | None = None, limit: int = 100) -> Coroutine[Any, Any, Page[Job]]:
-        """Return one page of at most `limit` (1 to 1000) jobs, from after `cursor`. Raises InvalidArgs."""
+        """Return one page of at most `limit` (1 to 1000) jobs, from after `cursor`. Raises InvalidArgs.
+
+        With `text` a page looks at 20,000 jobs at most: it may be short, or empty, though `next_cursor` is set.
+        """
         return self._port.page(self._which, cursor, limit)
 
     def count(self) -> Coroutine[Any, Any, int]:
-        """Return how many jobs match."""
+        """Return how many jobs match, exactly: it may look at all of them. For people, `count_up_to` is enough."""
         return self._port.count(self._which)
+
+    def count_up_to(self, rows: int = 100_000, /) -> Coroutine[Any, Any, Counted]:
+        """Return how many match among the newest `rows` (1 to 1,000,000) jobs, and whether those were all.
+
+        With a `state` of pending, in_progress or failed only jobs in that state are looked at; of pending ones, those
+        of any age.  Raises InvalidArgs.
+        """
+        if type(rows) is not int or not 1 <= rows <= ROWS_MAX:
+            msg = f"rows must be from 1 to {ROWS_MAX}, not {rows!r:.40}"
+            raise InvalidArgs(msg)
+        return self._port.count_up_to(self._which, rows)
+
+    async def cancel(self) -> int:
+        """Cancel the pending jobs among them, and return how many: none of these will ever start.
+
+        What has started goes on.  On the app and in an action each page of 1000 is durable by itself; in a mutation all
+        of it commits or rolls back with the mutation.
+        """
+        return await self._sweep(self._port.cancel_many)
 
     async def retry(self) -> int:
         """Make the failed jobs among them pending again, due now; return how many.

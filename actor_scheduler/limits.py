@@ -35,6 +35,8 @@ RUN_MANY_CHUNK: Final = 1_000  # jobs of one run_many per commit: past this a co
 WINDOW_MAX: Final = 50_000  # entries of one queue in memory: ~160 B each, 8 MiB
 WINDOW_LOAD: Final = 10_000  # entries per refill: ~10 ms of the writer
 PAGE_MAX: Final = 1_000  # jobs per page of a list
+LOOK_MAX: Final = 20_000  # rows looked at for one page of a search, or one step of a sweep: ~20 ms
+TEXT_CHARS_MAX: Final = 200  # what is searched for
 DEATHS_MAX: Final = 3  # processes one job may take down before it is failed: crash_loop
 ACTIONS_MAX: Final = 100  # actions running at once, unless the app says otherwise
 

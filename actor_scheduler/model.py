@@ -199,7 +199,11 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows; None means any."""
+    """Which jobs a list shows; None means any.
+
+    `text` stands anywhere in a job's id, path, key, idempotency key, lane, cron or error, ASCII letters in either case,
+    or as it is in its stored arguments.
+    """
 
     paths: tuple[str, ...] | None = None
     state: State | None = None
@@ -207,6 +211,51 @@ class JobFilter:
     cause: Cause | None = None
     lane: str | None = None
     cron: str | None = None
+    text: str | None = None
+
+
+class Counted(NamedTuple):
+    """How many jobs match, of those that were looked at; `complete` when that was all of them."""
+
+    jobs: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How many jobs and crons there are, by what they wait for; one consistent read.
+
+    `due` are the pending jobs whose fire time has come, `oldest_due_at` is the earliest of these times.  Both count
+    jobs that wait for their turn in a lane, for a slot, or for a pause to end.  `ended` are the jobs that are kept
+    until their time is up, `failed` among them; one that is kept for ever is not counted there.  A cron is `troubled`
+    when it can't go on, or is ahead of the clock.
+    """
+
+    pending: int
+    due: int
+    in_progress: int
+    failed: int
+    ended: int
+    oldest_due_at: datetime | None
+    crons: int
+    crons_paused: int
+    crons_troubled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """What starts at a moment: a pending job, or the next fire time of a cron, its jitter included.
+
+    `at` may be past: what is due, and waits.  `path` is the function's.  A job has an `id`, and a `key` if it was given
+    one; `cron` is the cron's name, also of a job that is the run of one.
+    """
+
+    kind: Literal["job", "cron"]
+    at: datetime
+    path: str
+    id: str | None
+    cron: str | None
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 
 from actor_scheduler import codec
 from actor_scheduler.errors import InvalidArgs, storable
-from actor_scheduler.limits import KEY_CHARS_MAX, NOTE_CHARS_MAX
+from actor_scheduler.limits import KEY_CHARS_MAX, NOTE_CHARS_MAX, TEXT_CHARS_MAX
 from actor_scheduler.model import JobOptions, OnConflict
 from actor_scheduler.queues import check_priority
 from actor_scheduler.retry import retry_policy
@@ -53,6 +53,13 @@ def check_id(job_id: object) -> None:
     """Raise InvalidArgs unless a job id is a str; whether there is such a job is another question."""
     if not isinstance(job_id, str):
         msg = f"a job id is a str, not {type(job_id).__name__}"
+        raise InvalidArgs(msg)
+
+
+def check_text(text: object) -> None:
+    """Raise InvalidArgs unless what is searched for is a str that can be stored, of 1 to TEXT_CHARS_MAX characters."""
+    if not (isinstance(text, str) and 0 < len(text) <= TEXT_CHARS_MAX and storable(text) == text):
+        msg = f"text must be a str of 1 to {TEXT_CHARS_MAX} characters, not {text!r:.80}"
         raise InvalidArgs(msg)
 
 

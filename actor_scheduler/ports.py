@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actor_scheduler.store.base import CancelJob, DropJob, DropJobs, InsertJobs, RetryJob, RetryJobs
+from actor_scheduler.store.base import (
+    CancelJob,
+    CancelJobs,
+    DropJob,
+    DropJobs,
+    InsertJobs,
+    PromoteJob,
+    RetryJob,
+    RetryJobs,
+)
 from actor_scheduler.store.cron_units import ActivateCrons
 
 if TYPE_CHECKING:
@@ -14,7 +23,16 @@ if TYPE_CHECKING:
     from actor_scheduler.clock import Clock
     from actor_scheduler.crons.records import CronDiff, CronInfo, CronRun, ManifestInfo
     from actor_scheduler.crons.spec import CronSpec
-    from actor_scheduler.model import FailedAttempt, Job, JobFilter, NewJob, Page
+    from actor_scheduler.model import (
+        Counted,
+        FailedAttempt,
+        Job,
+        JobFilter,
+        NewJob,
+        Overview,
+        Page,
+        Upcoming,
+    )
     from actor_scheduler.store.base import Snapshot, Store, Swept, Tx, Unit
     from actor_scheduler.store.cron_units import CronUnit
 
@@ -69,9 +87,18 @@ class ActorPort:
         """Make a failed job pending again and return whether it was failed."""
         return bool(await self._submit(RetryJob(job_id, self.now_us())))
 
+    async def promote(self, job_id: str) -> bool:
+        """Let a pending job be due now and return whether it was pending."""
+        return bool(await self._submit(PromoteJob(job_id)))
+
     async def drop(self, job_id: str) -> bool:
         """Forget a job that has ended and return whether it had."""
         return bool(await self._submit(DropJob(job_id)))
+
+    async def cancel_many(self, which: JobFilter, cursor: str | None, limit: int) -> Swept:
+        """Cancel the pending among one page of jobs."""
+        swept: Swept = await self._submit(CancelJobs(which, cursor, limit))
+        return swept
 
     async def retry_many(self, which: JobFilter, cursor: str | None, limit: int) -> Swept:
         """Make the failed among one page of jobs pending again."""
@@ -105,6 +132,21 @@ class ActorPort:
         """Return how many jobs match."""
         count: int = await self._read(lambda snapshot: snapshot.count_jobs(which))
         return count
+
+    async def count_up_to(self, which: JobFilter, rows: int) -> Counted:
+        """Return how many of so many jobs match."""
+        counted: Counted = await self._read(lambda snapshot: snapshot.count_jobs_up_to(which, rows))
+        return counted
+
+    async def overview(self) -> Overview:
+        """Return how many jobs and crons there are."""
+        found: Overview = await self._read(lambda snapshot: snapshot.overview())
+        return found
+
+    async def upcoming(self, limit: int) -> list[Upcoming]:
+        """Return what starts next."""
+        found: list[Upcoming] = await self._read(lambda snapshot: snapshot.upcoming(limit))
+        return found
 
     # ------------------------------------------------------------ crons
 
@@ -181,9 +223,17 @@ class TxPort:
         """Make a failed job pending again and return whether it was failed."""
         return self._tx.retry_job(job_id)
 
+    def promote(self, job_id: str) -> Coroutine[Any, Any, bool]:
+        """Let a pending job be due now and return whether it was pending."""
+        return self._tx.promote_job(job_id)
+
     def drop(self, job_id: str) -> Coroutine[Any, Any, bool]:
         """Forget a job that has ended and return whether it had."""
         return self._tx.drop_job(job_id)
+
+    def cancel_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]:
+        """Cancel the pending among one page of jobs."""
+        return self._tx.cancel_jobs(which, cursor, limit)
 
     def retry_many(self, which: JobFilter, cursor: str | None, limit: int) -> Coroutine[Any, Any, Swept]:
         """Make the failed among one page of jobs pending again."""
@@ -208,6 +258,10 @@ class TxPort:
     def count(self, which: JobFilter) -> Coroutine[Any, Any, int]:
         """Return how many jobs match."""
         return self._tx.count_jobs(which)
+
+    def count_up_to(self, which: JobFilter, rows: int) -> Coroutine[Any, Any, Counted]:
+        """Return how many of so many jobs match."""
+        return self._tx.count_jobs_up_to(which, rows)
 
     # ------------------------------------------------------------ crons
 

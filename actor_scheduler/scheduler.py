@@ -24,7 +24,7 @@ from actor_scheduler.limits import (
     RUN_MANY_CHUNK,
 )
 from actor_scheduler.model import Args, Cause, FailedAttempt, Job, JobFilter, JobOptions, Kind, NewJob, State
-from actor_scheduler.options import check_id, check_key, check_options
+from actor_scheduler.options import check_id, check_key, check_options, check_text
 from actor_scheduler.store.base import CancelJob
 from actor_scheduler.times import NOW, After, At, Delay, Due, Instant, delay_us, instant_us
 
@@ -276,6 +276,15 @@ class Scheduler:
         check_id(job_id)
         return self._port.retry(job_id)
 
+    def promote(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
+        """Let a pending job be due now, also one that waits for its next attempt; return whether it was pending.
+
+        It goes behind what is due already, and waits for its turn in its lane, for a slot, and for a pause to end, as
+        any due job does.  `scheduled_at` stays what was asked; a job that is due already keeps its place.
+        """
+        check_id(job_id)
+        return self._port.promote(job_id)
+
     def drop(self, job_id: str, /) -> Coroutine[Any, Any, bool]:
         """Forget a job that has ended, now and not after its time; return whether it had ended.
 
@@ -347,24 +356,28 @@ class Scheduler:
         cause: Cause | None = None,
         lane: str | None = None,
         cron: str | None = None,
+        text: str | None = None,
     ) -> JobList:
         """Return the jobs that match, newest first: `async for job in …` walks them all, `await ….page()` takes one.
 
-        The dead letters are `list(state="failed")`.
+        The dead letters are `list(state="failed")`.  `text` (1 to 200 characters) stands anywhere in the id, path, key,
+        idempotency key, lane, cron or error, ASCII letters in either case; or, as it is, in the stored arguments.
         """
         for what, given, known in (("state", state, _STATES), ("cause", cause, _CAUSES)):
             if given is not None and given not in known:
                 msg = f"{what} must be one of {sorted(known)}, not {given!r}"
                 raise InvalidArgs(msg)
-        for what, text in (("key", key), ("lane", lane), ("cron", cron)):
-            if text is not None:
-                check_key(text, what)
+        for what, name in (("key", key), ("lane", lane), ("cron", cron)):
+            if name is not None:
+                check_key(name, what)
+        if text is not None:
+            check_text(text)
         path = fn if fn is None or isinstance(fn, str) else getattr(fn, "path", None)
         if fn is not None and (not isinstance(path, str) or storable(path) != path):
             msg = f"fn is a registered function or its 'namespace:function' path, not {type(fn).__name__}"
             raise InvalidArgs(msg)
         paths = None if path is None else self._targets.paths(path)
-        return JobList(self._port, JobFilter(paths, state, key, cause, lane, cron))
+        return JobList(self._port, JobFilter(paths, state, key, cause, lane, cron, text))
 
 
 class Moment:

@@ -16,9 +16,10 @@ from actor_scheduler.times import Delay, delay_us
 from runtime.waiting import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
 
-    from actor_scheduler.model import Kind
+    from actor_scheduler.model import Kind, Overview, Upcoming
     from actor_scheduler.queues import Routing
     from runtime.engine import Engine
 
@@ -27,7 +28,9 @@ class AppScheduler(Scheduler):
     """The app's own scheduler: durable when a call returns, and able to wait."""
 
     def __init__(self, running: Callable[[], Running], engine: Callable[[], Engine]) -> None:
-        super().__init__(ActorPort(running), _LateTargets(engine))
+        port = ActorPort(running)
+        super().__init__(port, _LateTargets(engine))
+        self._app_port = port
         self._running = running
 
     async def wait(self, job_id: str, /, *, timeout: Delay | None = None) -> Job:  # noqa: ASYNC109 - on the app's clock
@@ -46,6 +49,19 @@ class AppScheduler(Scheduler):
             if job is None or job.state not in TERMINAL:
                 raise
             return job
+
+    # ------------------------------------------------------------ looking at everything
+
+    def overview(self) -> Coroutine[Any, Any, Overview]:
+        """Return how many jobs and crons there are, by what they wait for; ~0.1 s of a reader for a million jobs."""
+        return self._app_port.overview()
+
+    def upcoming(self, *, limit: int = 50) -> Coroutine[Any, Any, Sequence[Upcoming]]:
+        """Return the next jobs and crons to start, the earliest first, at most `limit` (1 to 1000).
+
+        Also those that wait for their turn in a lane, for a slot or for a pause to end.  Raises InvalidArgs.
+        """
+        return self._app_port.upcoming(limit)
 
     # ------------------------------------------------------------ steering everything
 

@@ -39,6 +39,9 @@ class Snapshot(Protocol):
     def get_job(self, job_id: str) -> Answer: ...
     def list_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def count_jobs(self, which: JobFilter) -> Answer: ...
+    def count_jobs_up_to(self, which: JobFilter, rows: int) -> Answer: ...
+    def overview(self) -> Answer: ...
+    def upcoming(self, limit: int) -> Answer: ...
     def failed_attempts(self, job_id: str) -> Answer: ...
     def due_jobs(self, seqs: Sequence[int]) -> Answer: ...
     def get_cron(self, name: str) -> Answer: ...
@@ -61,6 +64,8 @@ class Tx(Snapshot, Protocol):
     def cancel_job(self, which: CancelJob) -> Answer: ...
     def retry_job(self, job_id: str) -> Answer: ...
     def drop_job(self, job_id: str) -> Answer: ...
+    def promote_job(self, job_id: str) -> Answer: ...
+    def cancel_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def retry_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def drop_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer: ...
     def change_cron(self, unit: CronUnit) -> Answer: ...
@@ -150,6 +155,15 @@ class RetryJob(NamedTuple):
     now_us: int
 
 
+class PromoteJob(NamedTuple):
+    """Let a pending job be due now. Answer: whether it was pending.
+
+    One that is due already keeps its place; one that waits for its turn in a lane goes on waiting for it.
+    """
+
+    job_id: str
+
+
 class DropJob(NamedTuple):
     """Forget a job that has ended. Answer: whether it had."""
 
@@ -165,6 +179,14 @@ class RetryJobs(NamedTuple):
     now_us: int
 
 
+class CancelJobs(NamedTuple):
+    """Cancel the pending among these jobs. Answer: a Swept."""
+
+    which: JobFilter
+    cursor: str | None
+    limit: int
+
+
 class DropJobs(NamedTuple):
     """Forget those among these jobs that have ended. Answer: a Swept."""
 
@@ -174,7 +196,10 @@ class DropJobs(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What one step of a sweep over many jobs did; `next_cursor` is None when it was the last."""
+    """What one step of a sweep over many jobs did; `next_cursor` is None when it was the last.
+
+    A step looks at a bounded number of jobs: it may change none, and not be the last.
+    """
 
     changed: int
     next_cursor: str | None
@@ -247,7 +272,9 @@ Unit: TypeAlias = (
     InsertJobs
     | CancelJob
     | RetryJob
+    | PromoteJob
     | DropJob
+    | CancelJobs
     | RetryJobs
     | DropJobs
     | Prune

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, ContextClosed, DatabaseError, ForgottenAwait
 from actor_scheduler.store.rows import Result, Row
-from actor_scheduler.store.sqlite import cron_rows, job_rows
+from actor_scheduler.store.sqlite import cron_rows, job_rows, overview
 from actor_scheduler.store.sqlite.drive import Immediate
 from actor_scheduler.store.sqlite.faults import StoreFault, code_of, for_caller, is_store_fault, transaction_lost
 from actor_scheduler.store.sqlite.fence import Mode, ours, read_only
@@ -136,6 +136,18 @@ class Body:
     def count_jobs(self, which: JobFilter) -> Answer:
         """Answer how many jobs there are."""
         return Immediate(self, job_rows.count, self._connection.raw, which)
+
+    def count_jobs_up_to(self, which: JobFilter, rows: int) -> Answer:
+        """Answer how many of the first so many jobs match, and whether those were all."""
+        return Immediate(self, job_rows.count_up_to, self._connection.raw, which, rows)
+
+    def overview(self) -> Answer:
+        """Answer how many jobs and crons there are, by what they wait for."""
+        return Immediate(self, overview.overview, self._connection.raw, self.now_us)
+
+    def upcoming(self, limit: int) -> Answer:
+        """Answer what starts next."""
+        return Immediate(self, overview.upcoming, self._connection.raw, limit)
 
     def failed_attempts(self, job_id: str) -> Answer:
         """Answer the attempts of a job that were followed by another."""
@@ -282,9 +294,19 @@ class MutationTx(Body):
         """Answer whether the job was failed and is pending again."""
         return Immediate(self, self._guarded, self._writer.steering.retry, job_id, self.now_us)
 
+    def promote_job(self, job_id: str) -> Answer:
+        """Answer whether the job was pending, and is due now. The running job itself has started: False."""
+        return Immediate(self, self._guarded, self._writer.steering.promote, job_id, self.now_us, self.job_seq)
+
     def drop_job(self, job_id: str) -> Answer:
         """Answer whether the job had ended and is forgotten."""
         return Immediate(self, self._guarded, self._writer.steering.drop, job_id)
+
+    def cancel_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer:
+        """Answer a Swept of one page: the pending among these jobs are canceled, but for the one that asks."""
+        return Immediate(
+            self, self._guarded, self._writer.steering.cancel_many, which, cursor, limit, self.now_us, self.job_seq
+        )
 
     def retry_jobs(self, which: JobFilter, cursor: str | None, limit: int) -> Answer:
         """Answer a Swept of one page: the failed among these jobs are pending again."""

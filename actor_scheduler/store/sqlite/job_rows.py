@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from actor_scheduler import codec
 from actor_scheduler.errors import InvalidArgs
 from actor_scheduler.ids import format_id, parse_id
-from actor_scheduler.limits import ATTEMPTS_MAX, PAGE_MAX
-from actor_scheduler.model import DueJob, Entry, FailedAttempt, Job, JobFilter, Page, State
+from actor_scheduler.limits import ATTEMPTS_MAX, LOOK_MAX, PAGE_MAX
+from actor_scheduler.model import Counted, DueJob, Entry, FailedAttempt, Job, JobFilter, Page, State
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.times import to_datetime
 
@@ -58,7 +58,8 @@ def get(raw: sqlite3.Connection, job_id: str) -> Job | None:
 def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: int) -> Page[Job]:
     """Return up to `limit` jobs in order of acceptance, newest first, from after `cursor`.
 
-    Raises InvalidArgs for a limit outside 1 … PAGE_MAX, or a cursor that no page gave.
+    With `text` it looks at LOOK_MAX rows at most, and may be short though it is not the last.  Raises InvalidArgs for a
+    limit outside 1 … PAGE_MAX, or a cursor that no page gave.
     """
     if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
         msg = f"limit must be from 1 to {PAGE_MAX}, not {limit!r:.40}"
@@ -67,10 +68,34 @@ def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: i
     if cursor is not None:
         where.append("seq < ?")
         values.append(_position(cursor))
-    sql = f"SELECT {_COLUMNS} FROM main._scheduler_jobs{_clause(where)} ORDER BY seq DESC LIMIT ?"
+    table, floor = "main._scheduler_jobs", None
+    if which.text is not None:
+        table, floor = _source(which.state), _floor(raw, which.state, cursor)
+        where.append("seq >= ?")
+        values.append(floor if floor is not None else 0)
+    sql = f"SELECT {_COLUMNS} FROM {table}{_clause(where)} ORDER BY seq DESC LIMIT ?"
     rows = read(raw, ours(sql), (*values, limit + 1))
-    more = len(rows) > limit
-    return Page([_job(row) for row in rows[:limit]], str(rows[limit - 1][0]) if more else None)
+    end = rows[limit - 1][0] if len(rows) > limit else floor
+    return Page([_job(row) for row in rows[:limit]], str(end) if end is not None else None)
+
+
+def _source(state: State | None) -> str:
+    """Return the table with the index by which a bounded look goes: newest first, through nothing else."""
+    return f"main._scheduler_jobs {_BY_SEQ.get(state, 'NOT INDEXED')}"
+
+
+def _floor(raw: sqlite3.Connection, state: State | None, cursor: str | None) -> int | None:
+    """Return the number of the last of the next LOOK_MAX jobs, newest first; None when there are not as many.
+
+    Of the jobs in a state where an index has these in order, else of all.
+    """
+    where = _is(state) if state in _BY_SEQ else []
+    if cursor is not None:
+        where.append("seq < ?")
+    sql = f"SELECT seq FROM {_source(state)}{_clause(where)} ORDER BY seq DESC LIMIT 1 OFFSET ?"
+    values = (LOOK_MAX - 1,) if cursor is None else (_position(cursor), LOOK_MAX - 1)
+    row = raw.execute(ours(sql), values).fetchone()
+    return row[0] if row is not None else None
 
 
 def _position(cursor: object) -> int:
@@ -86,6 +111,27 @@ def count(raw: sqlite3.Connection, which: JobFilter) -> int:
     sql = f"SELECT count(*) FROM main._scheduler_jobs{_clause(where)}"
     found: int = raw.execute(ours(sql), values).fetchone()[0]
     return found
+
+
+def count_up_to(raw: sqlite3.Connection, which: JobFilter, rows: int) -> Counted:
+    """Return how many of the first `rows` jobs the filter lets through, and whether those were all.
+
+    Of the jobs in a state where an index has these, else of all, newest first.
+    """
+    where, values = _where(which)
+    state = which.state
+    index = _BY_SEQ.get(state, "INDEXED BY _scheduler_jobs_due" if state == "pending" else "NOT INDEXED")
+    within = _clause(_is(state)) if state in _BY_SEQ or state == "pending" else ""
+    order = "" if state == "pending" else " ORDER BY seq DESC"
+    sql = (
+        f"SELECT count(*), total(hit) FROM (SELECT {' AND '.join(where) or '1'} AS hit"
+        f" FROM main._scheduler_jobs {index}{within}{order} LIMIT ?)"
+    )
+    looked, count = raw.execute(ours(sql), (*values, rows + 1)).fetchone()
+    if looked <= rows:
+        return Counted(int(count), complete=True)
+    _, count = raw.execute(ours(sql), (*values, rows)).fetchone()
+    return Counted(int(count), complete=False)
 
 
 def window(raw: sqlite3.Connection, queue: str, after: Entry, limit: int) -> list[Entry]:
@@ -145,17 +191,25 @@ def failed_attempts(raw: sqlite3.Connection, job_id: str) -> list[FailedAttempt]
 def seqs(
     raw: sqlite3.Connection, which: JobFilter, states: Sequence[State], cursor: str | None, limit: int
 ) -> tuple[list[int], str | None]:
-    """Return one page of the numbers of matching jobs that are in one of these states, and the cursor of the next."""
+    """Return one page of the numbers of matching jobs that are in one of these states, and the cursor of the next.
+
+    It looks at LOOK_MAX rows at most: the page may be short, or empty, though it is not the last.
+    """
+    wanted = states if which.state is None else [state for state in states if state == which.state]
+    if not wanted:
+        return [], None
+    alone = wanted[0] if len(wanted) == 1 else None
+    floor = _floor(raw, alone, cursor)
     found: list[int] = []
-    for state in states if which.state is None else [state for state in states if state == which.state]:
+    for state in wanted:
         where, values = _where(replace(which, state=state))
-        if cursor is not None:
-            where.append("seq < ?")
-            values.append(_position(cursor))
-        sql = f"SELECT seq FROM main._scheduler_jobs{_clause(where)} ORDER BY seq DESC LIMIT ?"
+        where.append("seq BETWEEN ? AND ?")
+        values += (floor if floor is not None else 0, _position(cursor) - 1 if cursor is not None else _LAST_SEQ)
+        sql = f"SELECT seq FROM {_source(state)}{_clause(where)} ORDER BY seq DESC LIMIT ?"
         found.extend(seq for (seq,) in raw.execute(ours(sql), (*values, limit + 1)))
     found.sort(reverse=True)
-    return found[:limit], str(found[limit - 1]) if len(found) > limit else None
+    end = found[limit - 1] if len(found) > limit else floor
+    return found[:limit], str(end) if end is not None else None
 
 
 def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
@@ -164,17 +218,36 @@ def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
     if which.paths is not None:
         where.append(f"path IN ({', '.join('?' * len(which.paths))})")
         values.extend(which.paths)
-    if which.state is not None:
-        # Written out, not bound: only a literal lets SQLite use the partial index on the state.
-        where.append(f"state = '{_STATES[which.state]}'")
+    where += _is(which.state)
     for column, value in (("key", which.key), ("cause", which.cause), ("lane", which.lane), ("cron", which.cron)):
         if value is not None:
             where.append(f"{column} = ?")
             values.append(value)
+    if which.text is not None:
+        # Not LIKE: nothing in a text has a meaning here. Both `lower` know the letters of ASCII only.
+        where.append(f"({' OR '.join([f'instr(lower({column}), ?)' for column in _SEARCHED])} OR instr(args, ?))")
+        values += [which.text.translate(_LOWER)] * len(_SEARCHED)
+        values.append(which.text.encode())
     return where, values
 
 
+_SEARCHED: Final = (
+    "printf('%016x%016x', seq, nonce)", "path", "coalesce(key, '')", "coalesce(idempotency_key, '')",
+    "coalesce(lane, '')", "coalesce(cron, '')", "coalesce(error, '')",
+)  # fmt: skip
+_LOWER: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+_LAST_SEQ: Final = (1 << 63) - 1
+_BY_SEQ: Final[dict[State | None, str]] = {  # the states whose jobs an index has in order of their numbers
+    "failed": "INDEXED BY _scheduler_jobs_failed",
+    "in_progress": "INDEXED BY _scheduler_jobs_running",
+}
 _STATES: Final = {state: state for state in ("pending", "in_progress", "success", "failed", "canceled")}
+
+
+def _is(state: State | None) -> list[str]:
+    """Return the condition that a job is in a state."""
+    # Written out, not bound: only a literal lets SQLite use the partial index on the state.
+    return [] if state is None else [f"state = '{_STATES[state]}'"]
 
 
 def _clause(where: list[str]) -> str:

@@ -14,8 +14,10 @@ from actor_scheduler.queues import PARKED
 from actor_scheduler.retention import prune_at_us
 from actor_scheduler.store.base import (
     CancelJob,
+    CancelJobs,
     DropJob,
     DropJobs,
+    PromoteJob,
     Prune,
     Pruned,
     RetryJob,
@@ -52,6 +54,13 @@ _RETRY: Final = ours(
     " prune_at_us = NULL, started_at_us = NULL, cause = NULL, error = NULL, error_code = NULL, error_data = NULL,"
     " traceback = NULL, deaths = 0, canceling = 0 WHERE seq = ? AND state = 'failed'",
 )
+_PROMOTE: Final = ours(
+    "UPDATE main._scheduler_jobs SET fire_at_us = ? WHERE seq = ? AND state = 'pending' RETURNING lane"
+)
+_WAITING: Final = ours(
+    "SELECT seq, path, queue, fire_at_us FROM main._scheduler_jobs WHERE seq IN (SELECT value FROM json_each(?))"
+    " AND state = 'pending'"
+)
 _RECORD: Final = ours(
     "INSERT OR REPLACE INTO main._scheduler_attempts (job_seq, attempt, boot, started_at_us, ended_at_us, cause, error)"
     " SELECT seq, attempt, coalesce(boot, 0), coalesce(started_at_us, completed_at_us, 0), completed_at_us, cause,"
@@ -78,7 +87,7 @@ SETTING: Final = "set:"  # before the name of a setting, among the names of the 
 
 
 _Row: TypeAlias = "tuple[int, int, str, State, str, int]"  # seq, nonce, path, state, queue, fire_at_us
-Steer: TypeAlias = CancelJob | RetryJob | DropJob | RetryJobs | DropJobs | Prune | Set
+Steer: TypeAlias = CancelJob | RetryJob | PromoteJob | DropJob | CancelJobs | RetryJobs | DropJobs | Prune | Set
 
 
 class Steering:
@@ -97,8 +106,12 @@ class Steering:
                 return self.cancel(unit, now_us)
             case RetryJob(job_id, at_us):
                 return self.retry(job_id, at_us)
+            case PromoteJob(job_id):
+                return self.promote(job_id, now_us)
             case DropJob(job_id):
                 return self.drop(job_id)
+            case CancelJobs(which, cursor, limit):
+                return self.cancel_many(which, cursor, limit, now_us)
             case RetryJobs(which, cursor, limit, at_us):
                 return self.retry_many(which, cursor, limit, at_us)
             case DropJobs(which, cursor, limit):
@@ -184,6 +197,26 @@ class Steering:
             self._changes.lanes.add(lane)
         return True
 
+    def promote(self, job_id: str, now_us: int, running_seq: int | None = None) -> bool:
+        """Let a pending job be due now, and return whether it was pending; one that is due keeps its place.
+
+        `running_seq` is the mutation that asks: it has started.
+        """
+        row = self._by_id(job_id)
+        if row is None or row[3] != "pending" or row[0] == running_seq:
+            return False
+        seq, _, _, _, queue, fire_at_us = row
+        if fire_at_us <= now_us:
+            return True
+        (lane,) = self._raw.execute(_PROMOTE, (now_us, seq)).fetchone()
+        if not queue.startswith(PARKED):
+            self._changes.leaves(queue, Entry(fire_at_us, seq))
+            self._changes.waits(queue, Entry(now_us, seq))
+        if lane is not None:  # it may be the head now
+            self._changes.lanes.add(lane)
+        reach("promote.written")
+        return True
+
     def drop(self, job_id: str) -> bool:
         """Forget a job that has ended, and return whether it had."""
         row = self._by_id(job_id)
@@ -197,6 +230,20 @@ class Steering:
         return self._raw.execute(_DROP, (listed,)).rowcount
 
     # ------------------------------------------------------------ many jobs
+
+    def cancel_many(
+        self, which: JobFilter, cursor: str | None, limit: int, now_us: int, running_seq: int | None = None
+    ) -> Swept:
+        """Cancel the pending among one page of jobs; `running_seq`, the mutation that asks, has started."""
+        reach("cancel.before")
+        seqs, next_cursor = job_rows.seqs(self._raw, which, ("pending",), cursor, limit)
+        count = 0
+        for seq, path, queue, fire_at_us in job_rows.read(self._raw, _WAITING, (str(seqs),)):
+            if seq != running_seq:
+                self.cancel_pending(seq, path, queue, fire_at_us, now_us)
+                count += 1
+        reach("cancel.after")
+        return Swept(count, next_cursor)
 
     def retry_many(self, which: JobFilter, cursor: str | None, limit: int, now_us: int) -> Swept:
         """Make the failed among one page of jobs pending again; one whose key is taken meanwhile stays as it is."""

@@ -335,7 +335,10 @@ class TurnRunner:
     def _claim(self, batch: list[Unit], replies: list[Reply]) -> None:
         """Claim the due action of this unit, and of those right after it."""
         run = list(itertools.takewhile(_is_action, run_of(RunDue, batch, len(replies))))
-        due = job_rows.due_many(self._raw, [unit.entry.seq for unit in run], self._writer.now_us)
+        moved = self._writer.changes.canceled  # in this transaction; what was promoted waits in another place
+        due = job_rows.due_many(
+            self._raw, [unit.entry.seq for unit in run if unit.entry.seq not in moved], self._writer.now_us
+        )
         if not self._writer.outcomes.claim(due.values()):
             raise StoreFault(sqlite3.DatabaseError("a claim did not take hold: another program writes this file"))
         for unit in run:
