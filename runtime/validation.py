@@ -99,7 +99,7 @@ class Arguments:
 
     def returned(self, stored: Any) -> Any:
         """Return a stored result as the function's return hint has it; as it was stored where there is none."""
-        hint = self._return_hint()
+        hint = self.return_hint()
         if hint is None or stored is None:
             return stored
         try:
@@ -107,7 +107,8 @@ class Arguments:
         except (ValidationError, PydanticUserError):
             return stored
 
-    def _return_hint(self) -> Any:
+    def return_hint(self) -> Any:
+        """Return the resolved hint of what the function returns; None where it has none that can be resolved."""
         hint = self._signature.return_annotation
         if hint is inspect.Signature.empty:
             return None

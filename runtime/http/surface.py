@@ -136,20 +136,20 @@ class Place:
 
     def __init__(self, doors: Doors, routes: Sequence[Route]) -> None:
         self._doors = doors
-        self._routes = routes
+        self.routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         request = Request(scope, receive)
         request_id = new_request_id()
         try:
-            response = await self._doors.serve(self._routes, request, request_id)
+            response = await self._doors.serve(self.routes, request, request_id)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - no error of a function may reach the server as one of ours
-            trusted = self._routes[0].door in {"read", "operate"}
+            trusted = self.routes[0].door in {"read", "operate"}
             response = problem_of(error, request_id, trusted=trusted).response(request_id)
-        await _finished(response, request_id, self._routes[0].door)(scope, receive, send)
+        await _finished(response, request_id, self.routes[0].door)(scope, receive, send)
 
 
 def _method(request: Request, route: Route) -> str:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from runtime.http import dispatch, openapi, rpc
+
 if TYPE_CHECKING:
     from runtime.http.routes import Route
 
-TABLES: Final[tuple[Route, ...]] = ()
+TABLES: Final[tuple[Route, ...]] = (
+    *rpc.ROUTES,
+    *dispatch.ROUTES,
+    *openapi.ROUTES,
+)

@@ -89,8 +89,9 @@ RUNTIME = (
     "invoker", "providers", "quota", "waiting", "conversion", "validation", "policy", "functions", "invoke",
     "registry", "context", "hooks", "engine", "app_scheduler", "cron_definitions", "crons", "caller",
     # the HTTP surface: what a request is held against, its way, the routes, and the table of them all
-    "http.__init__", "http.secrets", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
-    "http.audit", "http.sessions", "http.guard", "http.served", "http.tables", "http.surface",
+    "http.__init__", "http.secrets", "principals", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
+    "http.audit", "http.sessions", "http.guard", "http.served",
+    "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.tables", "http.surface",
     "app", "maintenance", "testing", "__init__",
 )  # fmt: skip
 
