@@ -1,0 +1,1 @@
+"""The command line `actor-scheduler`: operating an app over HTTP, or on a file that no app has open."""
