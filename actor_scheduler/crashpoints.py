@@ -11,7 +11,7 @@ _hook: Callable[[str], None] | None = None
 
 POINTS: frozenset[str] = frozenset({
     "boot.locked", "boot.connected", "boot.migrated", "boot.judged", "boot.rerouted", "boot.recovered",
-    "boot.ready", "lanes.settled", "setting.written", "drop.written", "promote.written",
+    "boot.ready", "lanes.settled", "setting.written", "drop.written",
     "turn.before_begin", "turn.begun", "turn.before_commit", "turn.committed", "turn.replied",
     "schedule.before_insert", "schedule.inserted", "cancel.before", "cancel.after",
     "mutation.before", "mutation.savepoint", "mutation.body_done", "mutation.completion_written", "mutation.released",

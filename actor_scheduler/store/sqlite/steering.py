@@ -214,7 +214,6 @@ class Steering:
             self._changes.waits(queue, Entry(now_us, seq))
         if lane is not None:  # it may be the head now
             self._changes.lanes.add(lane)
-        reach("promote.written")
         return True
 
     def drop(self, job_id: str) -> bool:
