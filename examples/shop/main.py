@@ -53,6 +53,10 @@ api = FastAPI(title="Shop", lifespan=app.lifespan)
 
 answer_errors(api)
 
+# The scheduler's own surface: the dashboard, the administration, metrics.  A door opens when the environment names its
+# key: ACTOR_SCHEDULER_DEPLOY_KEY and the like.
+api.mount("/scheduler", app.asgi())
+
 
 class NewOrder(BaseModel):
     """What a customer sends."""
