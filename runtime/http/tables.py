@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from runtime.http import dispatch, openapi, rpc
+from runtime.http import admin_backup, admin_crons, admin_jobs, admin_system, dispatch, openapi, rpc
 
 if TYPE_CHECKING:
     from runtime.http.routes import Route
@@ -12,5 +12,9 @@ if TYPE_CHECKING:
 TABLES: Final[tuple[Route, ...]] = (
     *rpc.ROUTES,
     *dispatch.ROUTES,
+    *admin_jobs.ROUTES,
+    *admin_crons.ROUTES,
+    *admin_system.ROUTES,
+    *admin_backup.ROUTES,
     *openapi.ROUTES,
 )

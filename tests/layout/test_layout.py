@@ -57,7 +57,7 @@ LAYERS = {
         ),
         ("values",),
     ),
-    "ports": Layer(("clock", "failures", "store.base", "store.cron_units"), ("values", "rules")),
+    "ports": Layer(("clock", "failures", "store.base", "store.cron_units", "witness"), ("values", "rules")),
     "sqlite": Layer(("store.sqlite.",), ("values", "rules", "ports")),
     "parts": Layer(
         (
@@ -66,6 +66,7 @@ LAYERS = {
             "attempts",
             "clock_wait",
             "dispatch",
+            "first",
             "hold",
             "mailbox",
             "preparation",
@@ -73,6 +74,7 @@ LAYERS = {
             "replies",
             "settings",
             "shield",
+            "stirs",
             "turn_watch",
             "watchers",
         ),
@@ -87,12 +89,13 @@ LAYERS = {
 # The runtime, from the bottom up: at run time a module imports only those before it.
 RUNTIME = (
     "invoker", "providers", "quota", "waiting", "conversion", "validation", "policy", "functions", "invoke",
-    "registry", "context", "hooks", "engine", "app_scheduler", "cron_definitions", "crons", "caller",
+    "registry", "context", "hooks", "meter", "feed", "loop_lag", "observing", "engine", "drain", "app_scheduler", "cron_definitions", "crons", "caller", "maintenance",
     # the HTTP surface: what a request is held against, its way, the routes, and the table of them all
     "http.__init__", "http.secrets", "principals", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
     "http.audit", "http.sessions", "http.guard", "http.served",
-    "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.tables", "http.surface",
-    "app", "maintenance", "testing", "__init__",
+    "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
+    "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.tables", "http.surface",
+    "app", "testing", "__init__",
 )  # fmt: skip
 
 # What pure modules never need: the world outside.
@@ -110,6 +113,7 @@ CHANCE = {
     "actor_scheduler/store/sqlite/fence.py": "the secret comment of our statements, per process",
     "actor_scheduler/store/sqlite/schema.py": "the uuid of a new database",
     "actor_scheduler/testing/nonces.py": "nonces from a seed",
+    "runtime/http/admin_jobs.py": "the secret of confirmations, per process",
     "runtime/http/sessions.py": "the ids of browsers' sessions",
     "runtime/http/surface.py": "the ids of requests, which nothing depends on",
 }
