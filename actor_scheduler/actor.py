@@ -27,6 +27,7 @@ from actor_scheduler.errors import (
     said,
 )
 from actor_scheduler.failures import log_drops
+from actor_scheduler.first import take_first
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
 from actor_scheduler.limits import ACTIONS_MAX, SECOND_US, STUCK_SECONDS, TURN_COMMANDS_MAX, WINDOW_MAX
 from actor_scheduler.mailbox import Command, Mailbox
@@ -35,6 +36,7 @@ from actor_scheduler.pruning import Pruning
 from actor_scheduler.replies import Replies
 from actor_scheduler.settings import Settings
 from actor_scheduler.shield import to_the_end
+from actor_scheduler.stirs import Stirs
 from actor_scheduler.store.base import (
     Claimed,
     CompleteJob,
@@ -50,11 +52,10 @@ from actor_scheduler.store.base import (
     Store,
     TurnResult,
     Unit,
-    Unknown,
 )
-from actor_scheduler.store.cron_units import StageCrons
 from actor_scheduler.turn_watch import TurnWatch
 from actor_scheduler.watchers import Watchers
+from actor_scheduler.witness import Nobody, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ class Actor:
     ) -> None:
         """Make an actor; `first` must be durable before anything is dispatched. Without `ticks` no cron fires."""
         self._wake = asyncio.Event()
-        self._stirred = asyncio.Event()
+        self.stirring = Stirs()
+        self._stirred = self.stirring.event()
         self._store = store
         self._host = host
         self._clock = clock
@@ -91,7 +93,7 @@ class Actor:
         self.settings = Settings(host.routing)
         self._pruning = Pruning(enabled=prunes)
         self.attempts = Attempts(
-            host, clock, ended=self._attempt_ended, freed=self._attempt_freed, stirred=self._stirred.set
+            host, clock, ended=self._attempt_ended, freed=self._attempt_freed, stirred=self.stirring.tell
         )
         self._alarm = Alarm(clock, self._wake.set)
         self._preparation = Preparation(store, host, self._wake.set, self._not_prepared)
@@ -99,9 +101,10 @@ class Actor:
         self._hold = Hold(clock)
         self._replies = Replies(self._mailbox, self.settings, host)
         self.watchers = Watchers()
+        self.witness: Witness = Nobody()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._accepting = False  # commands from outside
+        self.accepting = False  # commands from outside: started, and not told to stop
         self._dispatching = False  # due jobs
         self._running = False
         self._watch = TurnWatch(stuck_seconds, store.busy_with, self._is_stuck)
@@ -120,32 +123,16 @@ class Actor:
         """
         self._loop = asyncio.get_running_loop()
         found = await self._store.open()
-        await self._begin_with(self._first, self._clock_wait.instead_us(found.last_us))
+        self.first_answers = await take_first(self._store, self._first, self._clock_wait.instead_us(found.last_us))
         self.dispatch.begin(found)
         self.settings.begin(found, self.dispatch.gates)
         now_us = self._clock.now_us()
         self._pruning.begin(found, now_us)
         for job, outcome in found.interrupted:
             self._host.attempted(job, outcome, now_us)
-        self._running = self._accepting = True
+        self._running = self.accepting = True
         self._clock_wait.begin(found.last_us, self._begin_dispatching)
         self._begin()
-
-    async def _begin_with(self, units: Sequence[Unit], now_us: int | None) -> None:
-        """Have the store take what must stand before anything is dispatched; close it again when it can't."""
-        left = [unit._replace(now_us=now_us) if isinstance(unit, StageCrons) else unit for unit in units]
-        try:
-            while left:
-                for reply in (await self._store.apply(left, [])).replies:
-                    if isinstance(reply, Refused):
-                        raise reply.error
-                    if isinstance(reply, Unknown):  # the next start finds it done, or does it
-                        raise StoreUnavailable(said(reply.error)) from reply.error
-                    self.first_answers.append(reply.value)
-                    del left[0]
-        except BaseException:
-            await to_the_end(self._store.close(checkpoint=False))
-            raise
 
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._run(), name="scheduler actor")
@@ -159,7 +146,7 @@ class Actor:
             self._begin()
 
     def _begin_dispatching(self) -> None:
-        self._dispatching = self._accepting
+        self._dispatching = self.accepting
         self._wake.set()
 
     async def stop(self, grace_us: int) -> None:
@@ -167,7 +154,8 @@ class Actor:
         if not self._running:
             return
         reach("shutdown.begun")
-        self._accepting = self._dispatching = False
+        self.accepting = self._dispatching = False
+        self.stirring.tell()
         drained = False
         try:
             while self._watch.under_way and not self._stalls():
@@ -190,7 +178,7 @@ class Actor:
         """End as a crash would: record nothing more, tidy nothing up."""
         if not self._running:
             return
-        self._accepting = self._dispatching = False
+        self.accepting = self._dispatching = False
         await self.attempts.abandon()
         await self._end(checkpoint=False)
 
@@ -204,6 +192,7 @@ class Actor:
         if not self._running:
             return
         self._running = False
+        self.stirring.tell()
         stuck = self.stuck is not None
         self._alarm.arm(None)
         self._clock_wait.stop()
@@ -244,7 +233,7 @@ class Actor:
         """
         if self._running:
             self._store.check_process()
-        check_admission(self._loop, accepting=self._accepting or (inside and self._running))
+        check_admission(self._loop, accepting=self.accepting or (inside and self._running))
 
     def _attempt_ended(self, job: DueJob, outcome: Outcome) -> None:
         self._mailbox.put(CompleteJob(job, outcome, self._clock.now_us()), None)
@@ -254,16 +243,25 @@ class Actor:
         self.dispatch.gates.ended(queue)
         self._wake.set()
 
-    # ------------------------------------------------------------ quiet: what a virtual clock waits for
+    # ------------------------------------------------------------ quiet: what a virtual clock, or a beat, waits for
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing could be started or stored now: while the store is left alone for a moment, too."""
+        return not (self._has_work() or self._watch.under_way or self._preparation.under_way)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether nothing is due that can start, or that waits for no more than a running attempt to end."""
+        return self.at_rest and not self._hold.active and not self.dispatch.held_up(self._clock.now_us())
 
     @property
     def quiet(self) -> bool:
         """Whether nothing can happen any more unless time passes or somebody calls."""
-        at_rest = not self._has_work() and not self._watch.under_way and not self._preparation.under_way
-        return at_rest and self.attempts.waiting_for_clock
+        return self.at_rest and self.attempts.waiting_for_clock
 
     async def stirs(self) -> None:
-        """Return when something has happened that may have made the actor quiet."""
+        """Return when something has happened that may have made the actor quiet. For one waiter at a time."""
         await self._stirred.wait()
         self._stirred.clear()
 
@@ -278,7 +276,7 @@ class Actor:
                     await self._turn()
                 else:
                     self._arm()
-                    self._stirred.set()
+                    self.stirring.tell()
                     self._wake.clear()
                     await self._wake.wait()
             except Exception as bug:
@@ -329,6 +327,7 @@ class Actor:
             self._replies.answer_unknown(commands, error)
             raise
         self._settle(commands, due, result)
+        self.witness.turned(units, result, self._watch.took_us)
         reach("turn.replied")
         # Let those who were answered go on first: what they send next belongs into the next turn together.
         await asyncio.sleep(0)
@@ -415,7 +414,7 @@ class Actor:
 
     def _is_stuck(self, stuck: WriterStuck) -> None:
         self._mailbox.refuse_all(stuck)
-        self._stirred.set()
+        self.stirring.tell()
         if self._on_stuck is not None:
             self._on_stuck()
 
@@ -435,12 +434,12 @@ class Actor:
     async def _recover(self) -> None:
         """Reopen the store and rebuild the index; until that works, accept nothing and say why."""
         log.error("the database must be reopened: %s", self.broken)
-        self._stirred.set()
+        self.stirring.tell()
         await self._store.idle()  # a turn whose wait was canceled must not meet the reopening
         await self._preparation.stop()
         wait_us = HOLD_US_MIN
         while not await self._reopen():
-            self._stirred.set()
+            self.stirring.tell()
             await pause(self._clock, wait_us)
             wait_us = min(wait_us * 2, HOLD_US_MAX)
         self.broken = None

@@ -71,6 +71,10 @@ class Attempts:
         """Return how many attempts are running."""
         return len(self._running) + len(self._stuck)
 
+    def present(self) -> frozenset[Attempt]:
+        """Return the attempts that are running."""
+        return frozenset(self._all())
+
     @property
     def waiting_for_clock(self) -> bool:
         """Whether every running attempt is in ctx.sleep: only time can move them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from actor_scheduler.gates import Gates
+from actor_scheduler.gates import Gates, Slots
 from actor_scheduler.index import JobIndex
 from actor_scheduler.limits import TURN_DUE_MAX, WINDOW_LOAD
 from actor_scheduler.model import ACTIONS, CRONS, MUTATIONS, Entry
@@ -72,6 +72,18 @@ class Dispatch:
             else:
                 self.put_back([unit])
         return through
+
+    def held_up(self, now_us: int) -> bool:
+        """Return whether something is due that only waits for a running attempt to end."""
+        return not self.gates.paused and any(
+            first.fire_at_us <= now_us and self._waits_for_an_end(queue, now_us)
+            for queue in self.index.queues()
+            if (first := self.index.window(queue).first()) is not None
+        )
+
+    def _waits_for_an_end(self, queue: str, now_us: int) -> bool:
+        shut = [gate for gate in self.gates.of(queue) if gate.room(now_us) <= 0]
+        return bool(shut) and all(isinstance(gate, Slots) and gate.limit > 0 for gate in shut)
 
     def refills(self) -> list[Refill]:
         """Return what must be read at the end of the next turn."""

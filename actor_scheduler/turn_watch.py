@@ -27,6 +27,7 @@ class TurnWatch:
         self._busy_with = busy_with
         self._on_stuck = on_stuck
         self.under_way = False
+        self.took_us = 0  # the last one
         self.stuck: WriterStuck | None = None  # why nothing is accepted
 
     @contextlib.contextmanager
@@ -40,7 +41,7 @@ class TurnWatch:
         finally:
             self.under_way = False
             watch.cancel()
-            took_us = monotonic_us() - began_us
+            self.took_us = took_us = monotonic_us() - began_us
             if self.stuck is not None:
                 log.warning("the writer goes on")
                 self.stuck = None

@@ -425,7 +425,7 @@ class App(Generic[AuthT]):
             self._engine = None
             self._ended = True
             await self._hooks.close(0 if kill else _HOOKS_SECONDS)
-            await engine.providers.close()
+            await engine.close()
 
     async def _stop_backups(self) -> None:
         # A copy under way reads: the log could not be emptied before it ends.

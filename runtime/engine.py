@@ -31,9 +31,13 @@ from actor_scheduler.ports import Running
 from actor_scheduler.retry import Retry, next_attempt_us
 from actor_scheduler.store.base import Earlier, Idempotent, Mutate
 from runtime.context import ActionCtx, MutationCtx, QueryCtx
+from runtime.feed import Feed
 from runtime.functions import Function
 from runtime.invoke import Invocation, invoke, prepare
 from runtime.invoker import CronInvoker, Invoker, JobInvoker, RpcInvoker
+from runtime.loop_lag import LoopLag
+from runtime.meter import Meter
+from runtime.observing import Observing
 from runtime.quota import Usage
 from runtime.waiting import within
 
@@ -99,9 +103,16 @@ class Engine:
         self.clock = clock
         self.providers = providers
         self.hooks = hooks
-        self.observes = hooks.any
-        self.starting = hooks.starting
-        self.attempted = hooks.attempted
+        names = {
+            path: function.path for function in registry.functions() for path in (function.path, *function.aliases)
+        }
+        self.meter = Meter(names)
+        self.feed = Feed()
+        self.loop_lag = LoopLag()
+        self._observing = Observing(hooks, self.meter, self.feed)
+        self.observes = True  # ~2 us of the loop for each attempt
+        self.starting = self._observing.starting
+        self.attempted = self._observing.attempted
         self.routing = routing
         self.prepares = resolver is not None
         self._resolver = resolver
@@ -112,11 +123,18 @@ class Engine:
     def attach(self, actor: Actor, store: Store) -> None:
         """Complete the circle: the store and the actor were made with this engine as their host."""
         self._running = Running(actor, store, self.clock)
+        actor.witness = self._observing
 
     def running(self) -> Running:
         """Return what runs."""
         assert self._running is not None
         return self._running
+
+    async def close(self) -> None:
+        """Let go of what lasts as long as one run of the app: listeners, and what providers have made."""
+        self.feed.close()
+        self.loop_lag.stop()
+        await self.providers.close()
 
     # ------------------------------------------------------------ live calls
 

@@ -1,0 +1,257 @@
+"""Live events, to many listeners: what happens to jobs, once it is durable.
+
+There is one short log of events for all listeners; each knows how far it has read.  So publishing costs the same for
+one listener and for hundreds, a slow one costs nothing more, and what it has missed can be counted exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
+
+from actor_scheduler.errors import Overloaded
+from actor_scheduler.model import Again, Failed, Stopped, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from actor_scheduler.model import Cause, DueJob, Kind, Outcome, State
+
+EVENTS_KEPT: Final = 1_000  # ~0.4 KiB each; what a listener has not read when it leaves the log, it has missed
+LISTENERS_MAX: Final = 500
+CHANGED_SECONDS: Final = 0.25  # between two `Changed`: four a second
+# Waking a listener and sending to it costs the loop ~50 us. With a pause of ten times that for each of them between two
+# wakings they take about a tenth of the loop, however many they are, and whatever happens.
+PACE_SECONDS: Final = 0.000_5
+
+What: TypeAlias = Literal["jobs", "crons", "settings"]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Numbered:
+    number: int = 0  # given when it is published; they rise by one
+    wire: bytes | None = field(default=None, compare=False, repr=False)  # its form on a stream, made by who needs it
+
+
+@dataclass(slots=True, kw_only=True)
+class JobHappened(_Numbered):
+    """An attempt started (`in_progress`, mutations too), failed and will be retried (`pending`), or ended its job."""
+
+    id: str
+    path: str
+    kind: Kind
+    state: State
+    attempt: int
+    at_us: int
+    cron: str | None = None
+    cause: Cause | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Changed(_Numbered):
+    """Something was scheduled, canceled, paused, defined or set: what was listed before may be out of date."""
+
+    what: tuple[What, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Lagged(_Numbered):
+    """Here so many events were dropped, the last of them with this number: the listener was too slow."""
+
+    dropped: int
+
+
+Event: TypeAlias = JobHappened | Changed | Lagged
+
+
+class Feed:
+    """Publishes events to whoever listens. Without listeners it costs nothing; publishing never waits or raises."""
+
+    def __init__(self) -> None:
+        self._log: deque[JobHappened | Changed] = deque(maxlen=EVENTS_KEPT)  # the last ones, without a gap
+        self.number = 0  # of the last event
+        self._listeners: set[Listener] = set()
+        self._waiting: dict[Listener, asyncio.Future[None]] = {}
+        self._pacing: asyncio.TimerHandle | None = None  # some were woken just now: nobody is before it rings
+        self._changing: asyncio.TimerHandle | None = None  # a `Changed` was published just now
+        self._changed: dict[What, None] = {}  # since then
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Return how many listeners there are."""
+        return len(self._listeners)
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens: whether it is worth making an event."""
+        return bool(self._listeners)
+
+    # ------------------------------------------------------------ publishing
+
+    def starting(self, job: DueJob) -> None:
+        """Tell that an attempt starts; its claim, or the mutation itself, is durable."""
+        if self._listeners:
+            self._publish(_happened(job, "in_progress", job.dispatched_at_us))
+
+    def attempted(self, job: DueJob, outcome: Outcome, ended_at_us: int) -> None:
+        """Tell how an attempt ended; that is durable."""
+        if not self._listeners:
+            return
+        match outcome:
+            case Succeeded():
+                event = _happened(job, "success", ended_at_us)
+            case Failed():
+                event = _happened(job, "failed", ended_at_us, outcome)
+            case Again(failure):
+                event = _happened(job, "pending", ended_at_us, failure)
+            case Stopped(failed):
+                event = _happened(job, "canceled", ended_at_us, failed)
+        self._publish(event)
+
+    def changed(self, what: Iterable[What]) -> None:
+        """Tell that something else has changed: at once, or together with what else changes within a quarter second."""
+        if not self._listeners:
+            return
+        self._changed.update(dict.fromkeys(what))
+        if self._changing is None:
+            self._tell_changed()
+
+    def _tell_changed(self) -> None:
+        self._changing = None
+        if self._changed:
+            self._publish(Changed(what=tuple(sorted(self._changed))))
+            self._changed.clear()
+            self._changing = asyncio.get_running_loop().call_later(CHANGED_SECONDS, self._tell_changed)
+
+    def _publish(self, event: JobHappened | Changed) -> None:
+        self.number = event.number = self.number + 1
+        self._log.append(event)
+        if self._waiting and self._pacing is None:
+            self._wake()
+
+    # ------------------------------------------------------------ listening
+
+    @contextlib.asynccontextmanager
+    async def listen(self) -> AsyncIterator[Listener]:
+        """Yield a listener of what is published from now on. Raises Overloaded when LISTENERS_MAX listen."""
+        if len(self._listeners) >= LISTENERS_MAX:
+            msg = f"{LISTENERS_MAX} listeners are connected, and no more are taken"
+            raise Overloaded(msg)
+        listener = Listener(self, ended=self._closed)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners:
+                self._rest()
+
+    def end(self) -> None:
+        """Let those who listen now end, once they have read what was published; others may listen afterwards."""
+        for listener in self._listeners:
+            listener.ended = True
+        for waiter in self._waiting.values():
+            _set(waiter)
+
+    def close(self) -> None:
+        """Let everybody end, also those who come later: the app stops."""
+        self._closed = True
+        self.end()
+
+    def _rest(self) -> None:
+        for timer in (self._pacing, self._changing):
+            if timer is not None:
+                timer.cancel()
+        self._pacing = self._changing = None
+        self._changed.clear()
+        self._log.clear()
+
+    def _wake(self) -> None:
+        """Wake who waits for what there is, and others only after a pause, which leaves the loop to the jobs."""
+        self._pacing = None
+        behind = [waiter for listener, waiter in self._waiting.items() if listener.number < self.number]
+        for waiter in behind:
+            _set(waiter)
+        if behind:
+            self._pace()
+
+    def _pace(self) -> None:
+        pause = PACE_SECONDS * len(self._listeners)
+        self._pacing = asyncio.get_running_loop().call_later(pause, self._wake)
+
+    async def news(self, listener: Listener) -> None:
+        """Return when it is the listener's turn to read, or to end."""
+        while not listener.ended and (self._pacing is not None or listener.number == self.number):
+            self._waiting[listener] = waiter = asyncio.get_running_loop().create_future()
+            try:
+                await waiter
+            finally:
+                del self._waiting[listener]
+            if listener.number < self.number:
+                return
+        if self._pacing is None:
+            self._pace()
+
+    def since(self, number: int) -> list[Event]:
+        """Return what was published after this event; first of all, how much of it has left the log."""
+        unread = self.number - number
+        kept = len(self._log)
+        found: list[Event] = []
+        if unread > kept:
+            found.append(Lagged(dropped=unread - kept, number=self.number - kept))
+        found += islice(self._log, max(kept - unread, 0), None)
+        return found
+
+
+class Listener:
+    """The events of one listener, in order; for one task. It ends when the feed is closed."""
+
+    def __init__(self, feed: Feed, *, ended: bool) -> None:
+        self._feed = feed
+        self._read: deque[Event] = deque()
+        self.number = feed.number  # of the last event that it has read
+        self.ended = ended  # nothing comes after what was published
+
+    async def batch(self) -> list[Event]:
+        """Return what was published since the last time, once there is something; nothing at the end."""
+        feed = self._feed
+        await feed.news(self)
+        found = feed.since(self.number)
+        self.number = feed.number
+        return found
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event."""
+        if not self._read:
+            self._read.extend(await self.batch())
+        if not self._read:
+            raise StopAsyncIteration
+        return self._read.popleft()
+
+
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _happened(job: DueJob, state: State, at_us: int, failure: Failed | None = None) -> JobHappened:
+    return JobHappened(
+        id=job.id,
+        path=job.path,
+        kind=job.kind,
+        state=state,
+        attempt=job.attempt,
+        at_us=at_us,
+        cron=job.cron,
+        cause=failure.cause if failure is not None else None,
+        error=failure.error if failure is not None else None,
+    )
