@@ -48,7 +48,7 @@ def make_surface(
     for route in TABLES:
         if is_open(route, http):
             by_path.setdefault(route.path, []).append(route)
-    return Starlette(
+    surface = Surface(
         routes=[
             StarletteRoute(f"{prefix}{path}", endpoint=Place(doors, routes), methods=None)
             for path, routes in by_path.items()
@@ -56,6 +56,18 @@ def make_surface(
         exception_handlers={404: doors.not_found},
         lifespan=lifespan,
     )
+    surface.router.redirect_slashes = False
+    return surface
+
+
+class Surface(Starlette):
+    """The paths of an app. One with a slash behind it is the same path: Litestar's mounts put one behind every path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"][:-1]}
+        await super().__call__(scope, receive, send)
 
 
 def is_open(route: Route, http: Http) -> bool:
