@@ -21,7 +21,10 @@ CHARS_MIN: Final = 32  # of `secrets.token_urlsafe(32)`: 43, and 256 bits
 CHARS_MAX: Final = 512
 ACTIVE_MAX: Final = 8
 _DISTINCT_MIN: Final = 10
-_PLACEHOLDERS: Final = ("changeme", "change-me", "change_me", "example", "your-secret", "yoursecret", "placeholder")
+_PLACEHOLDERS: Final = (
+    "changeme", "change-me", "change_me", "default", "development", "example", "password", "placeholder", "replace-me",
+    "your-secret", "yoursecret",
+)  # fmt: skip
 _ADVICE: Final = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _LOOK_AGAIN_US: Final = SECOND_US
 
