@@ -14,14 +14,14 @@ from actor_scheduler.store.base import (
     RetryJob,
     RetryJobs,
 )
-from actor_scheduler.store.cron_units import ActivateCrons
+from actor_scheduler.store.cron_units import ActivateCrons, StageCrons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from actor_scheduler.actor import Actor
     from actor_scheduler.clock import Clock
-    from actor_scheduler.crons.records import CronDiff, CronInfo, CronRun, ManifestInfo
+    from actor_scheduler.crons.records import CronDiff, CronInfo, CronRun, ManifestInfo, RunState, Staged
     from actor_scheduler.crons.spec import CronSpec
     from actor_scheduler.model import (
         Counted,
@@ -154,6 +154,11 @@ class ActorPort:
         """Do what is wanted of a cron, and return the answer."""
         return await self._submit(unit)
 
+    async def stage_crons(self, specs: Sequence[CronSpec]) -> Staged:
+        """Keep definitions as a manifest that waits, and return what became of it."""
+        staged: Staged = await self._submit(StageCrons(specs, activate=False))
+        return staged
+
     async def activate_crons(self, version: int) -> CronDiff:
         """Let a manifest hold, and return what that changed."""
         diff: CronDiff = await self._submit(ActivateCrons(version))
@@ -164,15 +169,24 @@ class ActorPort:
         info: CronInfo | None = await self._read(lambda snapshot: snapshot.get_cron(name))
         return info
 
-    async def list_crons(self, prefix: str, after: str | None, limit: int) -> list[CronInfo]:
+    async def list_crons(self, prefix: str, after: str | None, limit: int) -> Page[CronInfo]:
         """Return one page of crons, by name."""
-        page: list[CronInfo] = await self._read(lambda snapshot: snapshot.list_crons(prefix, after, limit))
+        page: Page[CronInfo] = await self._read(lambda snapshot: snapshot.list_crons(prefix, after, limit))
         return page
 
-    async def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> list[CronRun]:
+    async def cron_runs(
+        self, name: str | None, limit: int, before_us: int | None, state: RunState | None
+    ) -> list[CronRun]:
         """Return what became of the newest ticks."""
-        runs: list[CronRun] = await self._read(lambda snapshot: snapshot.cron_runs(name, limit, before_us))
+        runs: list[CronRun] = await self._read(lambda snapshot: snapshot.cron_runs(name, limit, before_us, state))
         return runs
+
+    async def cron_runs_page(
+        self, name: str | None, state: RunState | None, cursor: str | None, limit: int
+    ) -> Page[CronRun]:
+        """Return one page of what became of ticks."""
+        page: Page[CronRun] = await self._read(lambda snapshot: snapshot.cron_runs_page(name, state, cursor, limit))
+        return page
 
     async def manifests(self, limit: int) -> list[ManifestInfo]:
         """Return the newest manifests."""
@@ -273,10 +287,18 @@ class TxPort:
         """Return how a cron stands, or None."""
         return self._tx.get_cron(name)
 
-    def list_crons(self, prefix: str, after: str | None, limit: int) -> Coroutine[Any, Any, list[CronInfo]]:
+    def list_crons(self, prefix: str, after: str | None, limit: int) -> Coroutine[Any, Any, Page[CronInfo]]:
         """Return one page of crons, by name."""
         return self._tx.list_crons(prefix, after, limit)
 
-    def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> Coroutine[Any, Any, list[CronRun]]:
+    def cron_runs(
+        self, name: str | None, limit: int, before_us: int | None, state: RunState | None
+    ) -> Coroutine[Any, Any, list[CronRun]]:
         """Return what became of the newest ticks."""
-        return self._tx.cron_runs(name, limit, before_us)
+        return self._tx.cron_runs(name, limit, before_us, state)
+
+    def cron_runs_page(
+        self, name: str | None, state: RunState | None, cursor: str | None, limit: int
+    ) -> Coroutine[Any, Any, Page[CronRun]]:
+        """Return one page of what became of ticks."""
+        return self._tx.cron_runs_page(name, state, cursor, limit)

@@ -7,13 +7,14 @@ durable before the call returns.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
 from typing_extensions import Unpack
 
 from actor_scheduler.crons.definition import CronJob, CronOptions, Faults, check_faults, define, revise
 from actor_scheduler.errors import InvalidArgs, InvalidCron, LimitExceeded, UnknownCron, storable
 from actor_scheduler.limits import CALL_ARGS_BYTES_MAX, CALL_JOBS_MAX, PAGE_MAX
+from actor_scheduler.model import State
 from actor_scheduler.options import check_note
 from actor_scheduler.store.cron_units import ChangeCron, DeleteCron, PauseCron, PutCron, ResumeCron, RunCron
 from actor_scheduler.times import Instant, from_datetime, instant_us, to_datetime
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from actor_scheduler.crons.definition import Check, Target
-    from actor_scheduler.crons.records import CronInfo, CronRun
+    from actor_scheduler.crons.records import CronInfo, CronRun, RunState
     from actor_scheduler.crons.schedule import Schedule
-    from actor_scheduler.model import Args
+    from actor_scheduler.model import Args, Page
     from actor_scheduler.store.cron_units import CronUnit
 
+_RUN_STATES: Final = frozenset({*get_args(State), "skipped"})
 TICKS_MAX: Final = 1_000  # of one preview
 PAGE: Final = 500  # crons read at once while a list is walked: ~5 ms of a reader
 
@@ -49,12 +51,20 @@ class CronPort(Protocol):
         """Return how a cron stands, or None."""
         ...
 
-    def list_crons(self, prefix: str, after: str | None, limit: int) -> Coroutine[Any, Any, list[CronInfo]]:
+    def list_crons(self, prefix: str, after: str | None, limit: int) -> Coroutine[Any, Any, Page[CronInfo]]:
         """Return one page of crons, by name."""
         ...
 
-    def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> Coroutine[Any, Any, list[CronRun]]:
+    def cron_runs(
+        self, name: str | None, limit: int, before_us: int | None, state: RunState | None
+    ) -> Coroutine[Any, Any, list[CronRun]]:
         """Return what became of the newest ticks."""
+        ...
+
+    def cron_runs_page(
+        self, name: str | None, state: RunState | None, cursor: str | None, limit: int
+    ) -> Coroutine[Any, Any, Page[CronRun]]:
+        """Return one page of what became of ticks."""
         ...
 
 
@@ -182,23 +192,58 @@ class Crons:
         return [to_datetime(tick_us) for tick_us in _next_ticks(info, info.schedule, n, self._port.now_us())]
 
     def runs(
-        self, name: str | None = None, /, *, limit: int = 100, before: Instant | None = None
+        self,
+        name: str | None = None,
+        /,
+        *,
+        limit: int = 100,
+        before: Instant | None = None,
+        state: RunState | None = None,
     ) -> Coroutine[Any, Any, Sequence[CronRun]]:
         """Return what became of the newest ticks, of one cron or of all: runs, and stretches of skipped ticks.
 
         The newest first, at most `limit` (1 to 1000): of one cron by their ticks, of all by when they were written.
-        With `before` only what is older than that, for the next page.  Raises InvalidArgs, InvalidTime.
+        With `before` only what is older than that; with `state` only the jobs in that state, or what was "skipped".
+        To walk all of them, page by page, there is `runs_page`.  Raises InvalidArgs, InvalidTime.
         """
-        if name is not None:
-            _check_text(name)
-        _check_number("limit", limit, PAGE_MAX)
+        _check_runs(name, state, limit)
         before_us = None if before is None else instant_us(before, self._port.now_us())
-        return self._port.cron_runs(name, limit, before_us)
+        return self._port.cron_runs(name, limit, before_us, state)
+
+    def runs_page(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        state: RunState | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Coroutine[Any, Any, Page[CronRun]]:
+        """Return one page of the same, from after `cursor`: over all pages each comes once, and none is left out.
+
+        What is written while they are walked is for the next walk.  With `state` a page looks at 20,000 rows of each
+        kind at most: it may be short, or empty, though `next_cursor` is set.  Raises InvalidArgs.
+        """
+        _check_runs(name, state, limit)
+        return self._port.cron_runs_page(name, state, cursor, limit)
 
     def get(self, name: str, /) -> Coroutine[Any, Any, CronInfo | None]:
         """Return how a cron stands, or None when there is none of that name."""
         _check_text(name)
         return self._port.get_cron(name)
+
+    def page(
+        self, prefix: str = "", /, *, cursor: str | None = None, limit: int = 100
+    ) -> Coroutine[Any, Any, Page[CronInfo]]:
+        """Return at most `limit` (1 to 1000) crons whose names begin with `prefix`, by name, from after `cursor`.
+
+        Raises InvalidArgs.
+        """
+        _check_text(prefix)
+        if cursor is not None:
+            _check_text(cursor)
+        _check_number("limit", limit, PAGE_MAX)
+        return self._port.list_crons(prefix, cursor, limit)
 
     # last: from here on `list` is this method inside the class body
     def list(self, *, prefix: str = "") -> AsyncIterator[CronInfo]:
@@ -210,14 +255,14 @@ class Crons:
         return self._walk(prefix)
 
     async def _walk(self, prefix: str) -> AsyncIterator[CronInfo]:
-        after = None
+        cursor = None
         while True:
-            page = await self._port.list_crons(prefix, after, PAGE)
-            for info in page:
+            page = await self._port.list_crons(prefix, cursor, PAGE)
+            for info in page.items:
                 yield info
-            if len(page) < PAGE:
+            cursor = page.next_cursor
+            if cursor is None:
                 return
-            after = page[-1].name
 
 
 def _next_ticks(info: CronInfo, schedule: Schedule, count: int, now_us: int) -> list[int]:
@@ -239,6 +284,15 @@ def _check_text(name: object) -> None:
     if not isinstance(name, str) or storable(name) != name:
         msg = f"a cron's name is a str, not {type(name).__name__}"
         raise InvalidArgs(msg)
+
+
+def _check_runs(name: object, state: object, limit: object) -> None:
+    if name is not None:
+        _check_text(name)
+    if state is not None and not (isinstance(state, str) and state in _RUN_STATES):
+        msg = f"state must be one of {sorted(_RUN_STATES)}, not {state!r:.40}"
+        raise InvalidArgs(msg)
+    _check_number("limit", limit, PAGE_MAX)
 
 
 def _check_number(what: str, number: object, most: int) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from actor_scheduler.crons.spec import CronClock, CronSpec, Origin
     from actor_scheduler.model import State
 
+RunState: TypeAlias = "State | Literal['skipped']"
 ManifestState: TypeAlias = Literal["staged", "active", "retired"]
 
 
@@ -99,7 +100,7 @@ class CronRun:
     cron: str
     tick: datetime
     first_tick: datetime
-    state: State | Literal["skipped"]
+    state: RunState
     reason: SkipReason | None = None
     ticks: int = 1
     skipped: int = 0

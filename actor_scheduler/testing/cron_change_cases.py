@@ -245,7 +245,7 @@ async def an_activation_syncs_by_name(make_store: MakeStore) -> None:
         assert await _states(crons) == {1: "retired", 2: "active"}
         (empty,) = await crons.do(StageCrons((), activate=True))
         assert empty.diff.deleted == ("new", "other", "same")
-        assert [info.name for info in await bench.ask(lambda snapshot: snapshot.list_crons("", None, 10))] == [
+        assert [info.name for info in (await bench.ask(lambda snapshot: snapshot.list_crons("", None, 10))).items] == [
             "runtime"
         ]
 

@@ -270,7 +270,7 @@ async def test_a_damaged_definition_takes_out_that_cron_only(
         assert any("cron 'b' does not fire any more" in text for text in caplog.messages)
         info = await crons.info("b")
         assert (info.spec, info.schedule, info.next_at, bool(info.trouble)) == (None, None, None, True)
-        listed = await bench.ask(lambda snapshot: snapshot.list_crons("", None, 10))
+        listed = (await bench.ask(lambda snapshot: snapshot.list_crons("", None, 10))).items
         assert [info.name for info in listed] == ["a", "b", "c"]
         await crons.restart()
         await crons.run()
@@ -378,7 +378,7 @@ async def test_R11_whatever_stands_in_a_row_stops_neither_the_others_nor_a_start
         assert late == [], "an entry that stays due would be tried for ever"
         assert [await crons.waits_for(name) for name in "az"] == [15 * MINUTE] * 2
         assert ("success", 10) in await crons.history("a")
-        listed = await bench.ask(lambda snapshot: snapshot.list_crons("", None, 10))
+        listed = (await bench.ask(lambda snapshot: snapshot.list_crons("", None, 10))).items
         assert {"a", "z"} <= {info.name for info in listed}
         await crons.runs(None)
         await bench.run(StageCrons([cron("code")], activate=True), StageCrons([], activate=True))

@@ -231,7 +231,7 @@ async def test_what_holds_is_what_was_activated_last(
                 await crons.run()
             elif given_ in staged[active]:
                 await crons.do(PauseCron(given_, "") if more else ResumeCron(given_))
-            listed = await bench.ask(lambda snapshot: snapshot.list_crons("", None, 100))
+            listed = (await bench.ask(lambda snapshot: snapshot.list_crons("", None, 100))).items
             assert {info.name: info.spec for info in listed} == {**staged[active], "runtime": runtime}
             states = [state for state, _ in (await versions(crons)).values()]
             assert states.count("active") == (active > 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.errors import ActorSchedulerError, ContextClosed, DatabaseError, ForgottenAwait
 from actor_scheduler.store.rows import Result, Row
-from actor_scheduler.store.sqlite import cron_rows, job_rows, overview
+from actor_scheduler.store.sqlite import cron_rows, cron_runs, job_rows, overview
 from actor_scheduler.store.sqlite.drive import Immediate
 from actor_scheduler.store.sqlite.faults import StoreFault, code_of, for_caller, is_store_fault, transaction_lost
 from actor_scheduler.store.sqlite.fence import Mode, ours, read_only
@@ -17,6 +17,7 @@ from actor_scheduler.store.sqlite.fence import Mode, ours, read_only
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from actor_scheduler.crons.records import RunState
     from actor_scheduler.model import JobFilter, NewJob
     from actor_scheduler.store.base import Answer, CancelJob, MutationBody, Params, QueryBody
     from actor_scheduler.store.cron_units import CronUnit
@@ -161,9 +162,13 @@ class Body:
         """Answer one page of crons, by name."""
         return Immediate(self, cron_rows.page, self._connection.raw, prefix, after, limit, self.now_us)
 
-    def cron_runs(self, name: str | None, limit: int, before_us: int | None) -> Answer:
+    def cron_runs(self, name: str | None, limit: int, before_us: int | None, state: RunState | None = None) -> Answer:
         """Answer what became of the newest ticks of a cron, or of all crons."""
-        return Immediate(self, cron_rows.runs, self._connection.raw, name, limit, before_us)
+        return Immediate(self, cron_runs.runs, self._connection.raw, name, limit, before_us, state)
+
+    def cron_runs_page(self, name: str | None, state: RunState | None, cursor: str | None, limit: int) -> Answer:
+        """Answer one page of what became of ticks, newest first."""
+        return Immediate(self, cron_runs.page, self._connection.raw, name, state, cursor, limit)
 
     def manifests(self, limit: int) -> Answer:
         """Answer the newest manifests."""

@@ -1,18 +1,16 @@
-"""Reading crons, what became of their ticks, and their manifests. Plain functions on any connection."""
+"""Reading crons and their manifests. Plain functions on any connection."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from actor_scheduler import codec
 from actor_scheduler.crons.firing import Account
-from actor_scheduler.crons.records import CronInfo, CronRun, ManifestInfo
-from actor_scheduler.crons.spec import CronSpec, Origin, RunNote
+from actor_scheduler.crons.records import CronInfo, ManifestInfo
+from actor_scheduler.crons.spec import CronSpec, Origin
 from actor_scheduler.errors import InvalidArgs, InvalidCron
-from actor_scheduler.ids import format_id
 from actor_scheduler.limits import MISSED_AFTER_US, PAGE_MAX
-from actor_scheduler.model import Entry
+from actor_scheduler.model import Entry, Page
 from actor_scheduler.store.sqlite.fence import ours
 from actor_scheduler.store.sqlite.job_rows import moment, read
 
@@ -41,28 +39,12 @@ _PATHS: Final = ours(
     " FROM main._scheduler_crons AS cron WHERE cron.path > used.target) FROM used WHERE used.target IS NOT NULL)"
     " SELECT target FROM used WHERE target IS NOT NULL"
 )
-_RUN: Final = (
-    "SELECT cron, coalesce(tick_us, scheduled_at_us), state, cause, cron_run, tick_us IS NULL, seq, nonce, attempt,"
-    " started_at_us, completed_at_us, error, coalesce(length(result), 0), created_at_us FROM main._scheduler_jobs"
-)
-_RUNS_OF: Final = ours(f"{_RUN} WHERE cron = ? AND cron IS NOT NULL AND tick_us <= ? ORDER BY tick_us DESC LIMIT ?")
-_BY_HAND: Final = ours(
-    f"{_RUN} WHERE cron = ? AND cron IS NOT NULL AND tick_us IS NULL AND created_at_us <= ? ORDER BY seq DESC LIMIT ?"
-)
-_RUNS: Final = ours(
-    f"{_RUN} INDEXED BY _scheduler_jobs_cron WHERE cron IS NOT NULL AND created_at_us <= ? ORDER BY seq DESC LIMIT ?"
-)
-_SKIP: Final = "SELECT cron, reason, first_tick_us, last_tick_us, ticks, recorded_at_us FROM main._scheduler_skips"
-_SKIPS_OF: Final = ours(f"{_SKIP} WHERE cron = ? AND last_tick_us <= ? ORDER BY last_tick_us DESC LIMIT ?")
-_SKIPS: Final = ours(f"{_SKIP} WHERE recorded_at_us <= ? ORDER BY recorded_at_us DESC, id DESC LIMIT ?")
 _MANIFESTS: Final = ours(
     "SELECT version, digest, state, definitions, staged_at_us, activated_at_us FROM main._scheduler_manifests"
     " ORDER BY version DESC LIMIT ?"
 )
 _DEFINITIONS: Final = ours("SELECT definitions FROM main._scheduler_manifests WHERE version = ?")
 
-_NEVER_US: Final = (1 << 63) - 1
-_NOT_STARTED: Final = frozenset({"stale_manifest", "paused", "disabled"})  # why an occurrence was canceled
 _LAST: Final = "\x7f"  # sorts after every character of a name
 _DAMAGED: Final = "what is stored of a cron manifest is damaged"
 _DEFINITIONS_BYTES_MAX: Final = 64 << 20
@@ -132,11 +114,12 @@ def info(raw: sqlite3.Connection, name: str, now_us: int) -> CronInfo | None:
     return _info(row, now_us) if row is not None else None
 
 
-def page(raw: sqlite3.Connection, prefix: str, after: str | None, limit: int, now_us: int) -> list[CronInfo]:
+def page(raw: sqlite3.Connection, prefix: str, after: str | None, limit: int, now_us: int) -> Page[CronInfo]:
     """Return up to `limit` crons whose names begin with `prefix`, by name, from after one. Raises InvalidArgs."""
-    _check_limit(limit)
-    rows = read(raw, _PAGE, (prefix, prefix + _LAST, after if after is not None else "", limit))
-    return [_info(CronRow(*row), now_us) for row in rows]
+    check_limit(limit)
+    rows = read(raw, _PAGE, (prefix, prefix + _LAST, after if after is not None else "", limit + 1))
+    items = [_info(CronRow(*row), now_us) for row in rows[:limit]]
+    return Page(items, items[-1].name if len(rows) > limit else None)
 
 
 def paths(raw: sqlite3.Connection) -> list[str]:
@@ -144,7 +127,8 @@ def paths(raw: sqlite3.Connection) -> list[str]:
     return [path for (path,) in read(raw, _PATHS, ())]
 
 
-def _check_limit(limit: object) -> None:
+def check_limit(limit: object) -> None:
+    """Raise InvalidArgs for a limit outside 1 … PAGE_MAX."""
     if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
         msg = f"limit must be from 1 to {PAGE_MAX}, not {limit!r:.40}"
         raise InvalidArgs(msg)
@@ -179,70 +163,6 @@ def _info(row: CronRow, now_us: int) -> CronInfo:
     )
 
 
-# ------------------------------------------------------------------ what became of ticks
-
-
-def runs(raw: sqlite3.Connection, name: str | None, limit: int, before_us: int | None) -> list[CronRun]:
-    """Return the newest runs and skips of a cron by their ticks, or of all crons by when they were written.
-
-    A run by hand stands where it was asked for.  With `before_us` only what is older.
-    """
-    _check_limit(limit)
-    asked = (before_us - 1 if before_us is not None else _NEVER_US, limit)
-    if name is not None:
-        found = [(row[1], _run(row)) for row in read(raw, _RUNS_OF, (name, *asked))]
-        found += [(row[13], _run(row)) for row in read(raw, _BY_HAND, (name, *asked))]
-        found += [(row[3], _skip(row)) for row in read(raw, _SKIPS_OF, (name, *asked))]
-    else:
-        found = [(row[13], _run(row)) for row in read(raw, _RUNS, asked)]
-        found += [(row[5], _skip(row)) for row in read(raw, _SKIPS, asked)]
-    found.sort(key=lambda dated: dated[0], reverse=True)
-    return [run for _, run in found[:limit]]
-
-
-def _run(row: tuple[Any, ...]) -> CronRun:
-    cron, tick_us, state, cause, told, manual, seq, nonce, attempt, started_us, ended_us, error, size, _ = row
-    skipped = state == "canceled" and cause in _NOT_STARTED
-    started = moment(started_us) if started_us is not None else None
-    tick = moment(tick_us)
-    return CronRun(
-        cron=cron,
-        tick=tick,
-        first_tick=tick,
-        state="skipped" if skipped else state,
-        reason=cause if skipped else None,
-        ticks=0 if manual else 1,
-        skipped=1 if skipped else RunNote.decode(told).skipped,
-        manual=bool(manual),
-        job_id=format_id(seq, nonce),
-        attempts=attempt,
-        started_at=started,
-        duration=_span(started_us, ended_us) if cause != "interrupted" else None,
-        lag=_span(tick_us, started_us) if not manual else None,
-        error=error,
-        result_bytes=size,
-    )
-
-
-def _span(from_us: int | None, to_us: int | None) -> timedelta | None:
-    if from_us is None or to_us is None:
-        return None
-    return max(timedelta(microseconds=to_us - from_us), timedelta())
-
-
-def _skip(row: tuple[Any, ...]) -> CronRun:
-    cron, reason, first_us, last_us, ticks, _ = row
-    return CronRun(
-        cron=cron,
-        tick=moment(last_us),
-        first_tick=moment(first_us),
-        state="skipped",
-        reason=reason,
-        ticks=ticks,
-        skipped=ticks,
-    )
-
-
 # ------------------------------------------------------------------ manifests
 
 
@@ -272,7 +192,7 @@ def _names(definitions: bytes) -> tuple[str, ...]:
 
 def manifests(raw: sqlite3.Connection, limit: int) -> list[ManifestInfo]:
     """Return the newest manifests; without the names of one that is damaged."""
-    _check_limit(limit)
+    check_limit(limit)
     return [
         ManifestInfo(
             version=version,
