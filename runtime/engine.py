@@ -101,6 +101,7 @@ class Engine:
     ) -> None:
         self.registry = registry
         self.clock = clock
+        self.began_us = clock.now_us()
         self.providers = providers
         self.hooks = hooks
         names = {

@@ -11,7 +11,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from typing_extensions import TypedDict
 
 from actor_scheduler import __version__
+from actor_scheduler.limits import SECOND_US
 from actor_scheduler.settings import POOL, POOL_LIMIT_MAX
+from actor_scheduler.times import to_datetime
 from runtime.http import documents
 from runtime.http.answers import answer
 from runtime.http.asked import Body, Limit, Named, Query, audited, no_such
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from actor_scheduler.model import Overview, Upcoming
-    from actor_scheduler.settings import PoolInfo
+    from actor_scheduler.limits import SECOND_US
+from actor_scheduler.settings import PoolInfo
     from runtime.functions import Function
     from runtime.http.documents import Document
     from runtime.http.routes import Visit
@@ -34,15 +37,6 @@ if TYPE_CHECKING:
 
 RUNNING_SHOWN: Final = 50
 FAILURES_SHOWN: Final = 20
-
-_LATENCY: Final = (
-    "start_lag_p50_seconds",
-    "start_lag_p99_seconds",
-    "commit_p50_seconds",
-    "commit_p99_seconds",
-    "batch_mean",
-    "loop_lag_seconds",
-)
 
 
 class UpcomingAsked(Query):
@@ -130,15 +124,36 @@ def _waiting(overview: Overview, served: Served) -> Document:
 
 
 def _pace(served: Served) -> Document:
-    """Return what this process has counted."""
-    del served
+    """Return what this process has counted since it started the app."""
+    engine, now_us = served.engine(), served.clock().now_us()
+    recent, loop_lag_us = engine.meter.recent(), engine.loop_lag.ask()
     return {
-        "started_at": None,
-        "uptime_seconds": None,
-        "throughput": [],
-        "latency": dict.fromkeys(_LATENCY),
-        "listeners": 0,
+        "started_at": moment(to_datetime(engine.began_us)),
+        "uptime_seconds": max(now_us - engine.began_us, 0) / SECOND_US,
+        "throughput": [
+            {
+                "minute": moment(to_datetime(minute.at_us)),
+                "success": minute.success,
+                "failed": minute.failed,
+                "canceled": minute.canceled,
+                "retried": minute.retried,
+            }
+            for minute in engine.meter.minutes(now_us)
+        ],
+        "latency": {
+            "start_lag_p50_seconds": _seconds(recent.start_lag_p50_us),
+            "start_lag_p99_seconds": _seconds(recent.start_lag_p99_us),
+            "commit_p50_seconds": _seconds(recent.commit_p50_us),
+            "commit_p99_seconds": _seconds(recent.commit_p99_us),
+            "batch_mean": recent.batch_mean,
+            "loop_lag_seconds": _seconds(loop_lag_us),
+        },
+        "listeners": len(engine.feed),
     }
+
+
+def _seconds(span_us: float | None) -> float | None:
+    return None if span_us is None else span_us / SECOND_US
 
 
 def _sizes(db: Path) -> Document:
