@@ -95,7 +95,8 @@ RUNTIME = (
     "http.audit", "http.sessions", "http.guard", "http.served",
     "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
     "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.tables", "http.surface",
-    "app", "testing", "__init__",
+    "app", "testing", "__init__", "offline",
+    "cli.__init__", "cli.text", "cli.moments",
 )  # fmt: skip
 
 # What pure modules never need: the world outside.
@@ -266,13 +267,13 @@ def test_imports_of_the_runtime_point_one_way() -> None:
 
 
 def test_only_the_app_and_its_tests_choose_the_store() -> None:
-    """The runtime knows the store by its port; only app.py and testing.py may name SQLite's."""
+    """The runtime knows the store by its port; only app.py, testing.py and those who look after files may name SQLite's."""
     users = {
         path
         for path in sources("runtime")
         if any(module.startswith("store.sqlite") for module in imported_modules("actor_scheduler", path))
     }
-    assert users == {"runtime/app.py", "runtime/maintenance.py", "runtime/testing.py"}
+    assert users == {"runtime/app.py", "runtime/maintenance.py", "runtime/offline.py", "runtime/testing.py"}
 
 
 # ------------------------------------------------------------------ the world outside
