@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from actor_scheduler.model import Overview, Upcoming
-    from actor_scheduler.limits import SECOND_US
-from actor_scheduler.settings import PoolInfo
+    from actor_scheduler.settings import PoolInfo
     from runtime.functions import Function
     from runtime.http.documents import Document
     from runtime.http.routes import Visit
