@@ -159,7 +159,7 @@ def document(
     for route in table:
         if route.door == "rpc":
             for function in calls:
-                path = route.path.replace("{path}", function.path).replace("{path:path}", function.path)
+                path = route.path.replace("{path}", function.path)
                 paths.setdefault(path, {})["post"] = _call(route, function, schemas)
         else:
             place = paths.setdefault(_PLACEHOLDER.sub(r"{\1}", route.path), {})
