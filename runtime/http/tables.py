@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from runtime.http import admin_backup, admin_crons, admin_jobs, admin_system, dispatch, openapi, rpc
+from runtime.http import admin_backup, admin_crons, admin_jobs, admin_system, dashboard, dispatch, openapi, rpc
 
 if TYPE_CHECKING:
     from runtime.http.routes import Route
@@ -16,5 +16,6 @@ TABLES: Final[tuple[Route, ...]] = (
     *admin_crons.ROUTES,
     *admin_system.ROUTES,
     *admin_backup.ROUTES,
+    *dashboard.ROUTES,
     *openapi.ROUTES,
 )

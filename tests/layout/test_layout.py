@@ -94,7 +94,7 @@ RUNTIME = (
     "http.__init__", "http.secrets", "principals", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
     "http.audit", "http.sessions", "http.guard", "http.served",
     "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
-    "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.tables", "http.surface",
+    "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.dashboard", "http.tables", "http.surface",
     "app", "testing", "__init__", "offline",
     "cli.__init__", "cli.text", "cli.moments",
 )  # fmt: skip

@@ -1,0 +1,188 @@
+// All jobs, newest first, by what is asked for. The filters stand in the address: it can be shared, and the browser's
+// back button goes back through them.
+
+import { get, jobPath, post } from "./api.js";
+import { h, link, put, say, shown } from "./dom.js";
+import { live } from "./live.js";
+import { count } from "./times.js";
+import { ask, attempt, badge, button, cronLink, dueOf, empty, functionLink, heading, table, why } from "./widgets.js";
+
+const PAGE = 100;
+const STATES = ["", "pending", "in_progress", "success", "failed", "canceled"];
+const FILTERS = ["state", "function", "key", "cron", "cause", "text"];
+
+let update = null; // of the page that is shown
+
+export const show = async (main, context) => { update = await page(main, context); };
+export const updateParams = (params) => update?.(params);
+export { updateParams as update };
+
+async function page(main, { me, params: given, signal }) {
+  let params = given;
+  let rows = [];
+  const chosen = new Set();
+  const fresh = new Set();
+  const operates = me.role === "operate";
+
+  const form = filters(() => params, me, signal);
+  const amount = h("span", { class: "dim", role: "status" });
+  const note = h("span", { class: "note" });
+  const bar = h("div", { class: "chosen", role: "region", "aria-label": "The chosen jobs", hidden: true });
+  const holder = h("div", {});
+  const pager = h("div", { class: "pager" });
+  const columns = [
+    operates ? { class: "pick", head: pickAll(), cell: pickOne } : null,
+    { title: "State", class: "state", cell: (job) => badge(job.state) },
+    { title: "Function", class: "wide", cell: (job) => [functionLink(job), job.cron ? h("span", { class: "of" }, "of ", cronLink(job.cron)) : null, why(job)] },
+    { title: "When", class: "when", cell: dueOf },
+    { title: "Key", class: "key", cell: (job) => (job.key === null ? null : shown(job.key, { most: 60 })) },
+    { title: "Attempt", class: "num attempt", cell: (job) => String(job.attempt) },
+  ].filter(Boolean);
+  const list = table("Jobs", columns, [], { onRow: (job) => { location.hash = link(`jobs/${encodeURIComponent(job.id)}`); } });
+  put(main, heading("Jobs", amount, note), form.node, operates ? all() : null, bar, holder, pager);
+
+  // ------------------------------------------------------------ choosing
+
+  function pickAll() {
+    return h("input", { type: "checkbox", "aria-label": "Choose all on this page", on: { change: (event) => {
+      rows.forEach((job) => (event.target.checked ? chosen.add(job.id) : chosen.delete(job.id)));
+      for (const box of holder.querySelectorAll("tbody input")) box.checked = event.target.checked;
+      mark();
+    } } });
+  }
+
+  function pickOne(job) {
+    return h("input", { type: "checkbox", "aria-label": `Choose ${job.path} ${job.id}`.slice(0, 200), checked: chosen.has(job.id), on: { change: (event) => {
+      if (event.target.checked) chosen.add(job.id);
+      else chosen.delete(job.id);
+      mark();
+    } } });
+  }
+
+  function mark() {
+    bar.hidden = !chosen.size;
+    const each = (name, title, danger) => button(title, () => doEach(name, title), { kind: danger ? "danger" : "" });
+    put(bar, h("strong", {}, `${chosen.size} chosen`), each("retry", "Run again"), each("cancel", "Cancel", true), each("drop", "Drop", true),
+      button("None", () => { chosen.clear(); for (const box of holder.querySelectorAll("input")) box.checked = false; mark(); }, { kind: "quiet" }));
+  }
+
+  async function doEach(name, title) {
+    const ids = [...chosen];
+    if (!(await ask(`${title}: ${ids.length} jobs`, "Jobs whose state does not allow it are left as they are.", { yes: `${title} ${ids.length}`, danger: name !== "retry" }))) return;
+    let changed = 0;
+    await attempt(async () => {
+      for (const id of ids) changed += (await post(jobPath(id, name))).changed ? 1 : 0;
+    });
+    say(`${title}: ${changed} of ${ids.length} jobs changed.`);
+    chosen.clear();
+    mark();
+    await load();
+  }
+
+  // ------------------------------------------------------------ everything that matches
+
+  function all() {
+    const each = (name, title) => button(`${title} all…`, () => doAll(name, title), { kind: name === "retry" ? "" : "danger" });
+    return h("details", { class: "all" }, h("summary", {}, "Change all that match"),
+      h("div", { class: "actions" }, each("retry", "Run again"), each("cancel", "Cancel"), each("drop", "Drop")));
+  }
+
+  async function doAll(action, title) {
+    const filter = Object.fromEntries(FILTERS.map((name) => [name, params[name] ?? ""]).filter(([, value]) => value !== ""));
+    const asked = await attempt(() => post("admin/jobs/bulk", { action, filter }));
+    if (!asked) return;
+    if (!asked.count) {
+      say("No job that matches can be changed so.", "bad");
+      return;
+    }
+    const which = Object.entries(filter).map(([name, value]) => `${name} = ${value}`).join(", ") || "no filter: all jobs";
+    if (!(await ask(`${title}: ${count(asked.count)} jobs`, [`This changes ${count(asked.count)} jobs that match: ${which}.`, "It can't be undone."], { yes: `${title} ${count(asked.count)} jobs`, danger: true }))) return;
+    await attempt(() => post("admin/jobs/bulk", { action, filter, confirm: asked.confirm }), (done) => `${title}: ${count(done.changed)} jobs changed.`);
+    await load();
+  }
+
+  // ------------------------------------------------------------ loading
+
+  let turn = 0;
+  async function load() {
+    const mine = ++turn;
+    const wanted = Object.fromEntries(FILTERS.map((name) => [name, params[name] ?? ""]));
+    holder.setAttribute("aria-busy", "true");
+    try {
+      const found = await get("admin/jobs", { ...wanted, limit: PAGE, cursor: params.cursor }, { signal });
+      if (mine !== turn) return;
+      rows = found.items;
+      fresh.clear();
+      put(note);
+      chosen.clear();
+      mark();
+      put(holder, rows.length ? list.fill(rows) : empty(found.next_cursor ? "Nothing on this page: the search goes on with the next one." : "No job matches."));
+      put(pager, params.cursor ? h("a", { href: link("jobs", { ...params, cursor: "" }), class: "step" }, "« Newest") : null,
+        found.next_cursor ? h("a", { href: link("jobs", { ...params, cursor: found.next_cursor }), class: "step" }, params.text ? "Search on »" : "Older »") : null);
+    } catch (error) {
+      if (error.name !== "AbortError" && mine === turn && error.status !== 401) put(holder, h("p", { class: "notice bad", role: "alert" }, shown(error.told ?? String(error), { tag: "span" })));
+    }
+    holder.removeAttribute("aria-busy");
+    get("admin/jobs/count", wanted, { signal })
+      .then((answer) => { if (mine === turn) put(amount, `${answer.complete ? "" : "at least "}${count(answer.count)} jobs`); })
+      .catch(() => { if (mine === turn) put(amount); });
+  }
+
+  // Rows stay where they are: a job that is shown changes in its place, a new one is counted.
+  live.addEventListener("job", ({ detail: job }) => {
+    const at = rows.findIndex((row) => row.id === job.id);
+    if (at >= 0) {
+      rows[at] = { ...rows[at], state: job.state, attempt: job.attempt, cause: job.cause, error: job.error, ...(job.state === "in_progress" ? { started_at: job.at } : job.state === "pending" ? {} : { completed_at: job.at }) };
+      const row = holder.querySelector(`tr[data-id="${CSS.escape(job.id)}"]`);
+      if (row && !row.contains(document.activeElement)) list.replaceRow(job.id, rows[at]);
+    } else if (!params.cursor && (!params.state || params.state === job.state)) {
+      fresh.add(job.id);
+      tellFresh();
+    }
+  }, { signal });
+  live.addEventListener("changed", (event) => {
+    if (!event.detail.has("jobs") || params.cursor || fresh.size) return;
+    put(note, button("Show what is new", load, { kind: "quiet" }));
+  }, { signal });
+
+  function tellFresh() {
+    if (!note.firstElementChild) put(note, button("", load, { kind: "quiet" }));
+    note.firstElementChild.textContent = `${fresh.size}${fresh.size >= PAGE ? " or more" : ""} new: show`;
+  }
+
+  await load();
+  return async (next) => {
+    params = next;
+    form.sync();
+    await load();
+    scrollTo(0, 0);
+  };
+}
+
+function filters(now, me, signal) {
+  const field = (name, label, props = {}) => h("label", { class: `field f-${name}` }, label, h("input", { name, type: "text", value: now()[name] ?? "", autocomplete: "off", spellcheck: "false", maxlength: "300", ...props }));
+  const node = h("form", { class: "filters", role: "search", "aria-label": "Filter jobs" },
+    h("label", { class: "field f-state" }, "State", h("select", { name: "state" }, STATES.map((state) =>
+      h("option", { value: state, selected: state === (now().state ?? "") }, state === "" ? "any" : state === "in_progress" ? "running" : state)))),
+    field("function", "Function", { list: "functions", placeholder: "namespace:function" }),
+    field("key", "Key"), field("cron", "Cron"),
+    field("text", "Text", { type: "search", id: "search", placeholder: "in arguments, errors ( / )" }),
+    h("datalist", { id: "functions" }),
+    h("button", { type: "submit" }, "Filter"),
+    h("a", { href: "#/jobs", class: "clear" }, "Clear"));
+  get("admin/functions", {}, { signal })
+    .then((found) => put(node.querySelector("datalist"), found.items.map((each) => h("option", { value: each.path }))))
+    .catch(() => {});
+  const use = () => {
+    const wanted = Object.fromEntries(FILTERS.map((name) => [name, node.elements[name]?.value ?? now()[name] ?? ""]));
+    location.hash = link("jobs", wanted);
+  };
+  node.addEventListener("submit", (event) => { event.preventDefault(); use(); });
+  node.addEventListener("change", use);
+  return { node, sync() {
+    for (const name of FILTERS) {
+      const input = node.elements[name];
+      if (input && input.value !== (now()[name] ?? "")) input.value = now()[name] ?? "";
+    }
+  } };
+}
