@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from actor_scheduler.clock import Timer
     from actor_scheduler.model import Overview
@@ -35,12 +37,14 @@ class Drained:
 
 
 async def drain(
-    engine: Engine, budget_us: int, hurry: Callable[[Callable[[], None]], Callable[[], None]] | None = None
+    engine: Engine,
+    budget_us: int,
+    hurry: Callable[[Callable[[], object]], AbstractContextManager[None]] | None = None,
 ) -> Drained:
     """Return once nothing is due any more and what has started meanwhile has ended, or the budget is over.
 
     What still runs then goes on.  It also returns when the app is told to stop, or when what `hurry` was given is
-    called; `hurry` returns how to take that back.  Raises NotStarted, StoreUnavailable.
+    called.  Raises NotStarted, StoreUnavailable.
     """
     running = engine.running()
     running.actor.check_usable()
@@ -49,13 +53,11 @@ async def drain(
     before = (total.started, total.success, total.failed, total.canceled, total.retried)
     with running.actor.stirring.listen() as stirred:
         end = _End(engine, budget_us, stirred)
-        take_back = hurry(end.now) if hurry is not None else None
         try:
-            await _until(engine, end, stirred)
+            with hurry(end.now) if hurry is not None else contextlib.nullcontext():
+                await _until(engine, end, stirred)
         finally:
             end.stop()
-            if take_back is not None:
-                take_back()
     after = (total.started, total.success, total.failed, total.canceled, total.retried)
     started, succeeded, failed, canceled, retrying = (now - then for now, then in zip(after, before, strict=True))
     overview: Overview = await running.store.query(lambda snapshot: snapshot.overview(), None)

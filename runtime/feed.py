@@ -154,14 +154,18 @@ class Feed:
     def end(self) -> None:
         """Let those who listen now end, once they have read what was published; others may listen afterwards."""
         for listener in self._listeners:
-            listener.ended = True
-        for waiter in self._waiting.values():
-            _set(waiter)
+            listener.end()
 
     def close(self) -> None:
         """Let everybody end, also those who come later: the app stops."""
         self._closed = True
         self.end()
+
+    def wake(self, listener: Listener) -> None:
+        """Let a listener look, if it waits."""
+        waiter = self._waiting.get(listener)
+        if waiter is not None:
+            _set(waiter)
 
     def _rest(self) -> None:
         for timer in (self._pacing, self._changing):
@@ -216,6 +220,11 @@ class Listener:
         self._read: deque[Event] = deque()
         self.number = feed.number  # of the last event that it has read
         self.ended = ended  # nothing comes after what was published
+
+    def end(self) -> None:
+        """Let it end, once it has read what was published."""
+        self.ended = True
+        self._feed.wake(self)
 
     async def batch(self) -> list[Event]:
         """Return what was published since the last time, once there is something; nothing at the end."""

@@ -236,5 +236,5 @@ class Meter:
         )
 
     def known(self) -> Iterable[tuple[str, FunctionCounts]]:
-        """Return what there is to tell of each function, by its name."""
-        return [(name, counts) for name, counts in self.functions.items() if not counts.idle]
+        """Return the counts of each function, by its name; of UNKNOWN when there is anything to tell."""
+        return [(name, counts) for name, counts in self.functions.items() if name != UNKNOWN or not counts.idle]

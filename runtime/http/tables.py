@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from runtime.http import admin_backup, admin_crons, admin_jobs, admin_system, dashboard, dispatch, openapi, rpc
+from runtime.http import (
+    admin_backup,
+    admin_crons,
+    admin_jobs,
+    admin_system,
+    dashboard,
+    dispatch,
+    events,
+    health,
+    metrics,
+    openapi,
+    rpc,
+    tick,
+)
 
 if TYPE_CHECKING:
     from runtime.http.routes import Route
@@ -16,6 +29,10 @@ TABLES: Final[tuple[Route, ...]] = (
     *admin_crons.ROUTES,
     *admin_system.ROUTES,
     *admin_backup.ROUTES,
+    *events.ROUTES,
+    *tick.ROUTES,
+    *health.ROUTES,
+    *metrics.ROUTES,
     *dashboard.ROUTES,
     *openapi.ROUTES,
 )

@@ -93,7 +93,7 @@ RUNTIME = (
     # the HTTP surface: what a request is held against, its way, the routes, and the table of them all
     "http.__init__", "http.secrets", "principals", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
     "http.audit", "http.sessions", "http.guard", "http.served",
-    "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
+    "http.stopping", "http.events", "http.health", "http.metrics", "http.tick", "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
     "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.dashboard", "http.tables", "http.surface",
     "app", "testing", "__init__", "offline",
     "cli.__init__", "cli.text", "cli.moments",
