@@ -44,7 +44,19 @@ from actor_scheduler.errors import (
     WrongKind,
 )
 from actor_scheduler.job_list import JobList
-from actor_scheduler.model import Args, Cause, FailedAttempt, Job, JobOptions, Kind, Page, State
+from actor_scheduler.model import (
+    Args,
+    Cause,
+    Counted,
+    FailedAttempt,
+    Job,
+    JobOptions,
+    Kind,
+    Overview,
+    Page,
+    State,
+    Upcoming,
+)
 from actor_scheduler.retry import GiveUp, Retry, RetryLater
 from actor_scheduler.scheduler import Moment, Scheduler
 from actor_scheduler.settings import PoolInfo
@@ -60,21 +72,30 @@ from runtime.functions import Action, Function, Mutation, Namespace, Query, Sche
 from runtime.hooks import JobEvent
 from runtime.http.options import Http
 from runtime.http.secrets import InvalidSecret, Secrets
-from runtime.invoker import Access, CronInvoker, FunctionInvoker, Invoker, JobInvoker, LocalInvoker, RpcInvoker
+from runtime.invoker import (
+    Access,
+    AdminInvoker,
+    CronInvoker,
+    FunctionInvoker,
+    Invoker,
+    JobInvoker,
+    LocalInvoker,
+    RpcInvoker,
+)
 from runtime.maintenance import Backup, Report, doctor
 from runtime.quota import Quota
 
 __all__ = [
-    "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AlreadyStarted", "App", "AppCrons",
-    "AppScheduler", "Args", "AuthRequest", "Backup", "Call", "Caller", "CanSchedule", "Cause", "Clock", "ContextClosed",
-    "Cron", "CronDiff", "CronInfo", "CronInvoker", "CronJob", "CronOptions", "CronRun", "Crons", "DatabaseError",
-    "DatabaseLocked", "Delay", "Dispatched", "Every", "FailedAttempt", "ForeignAwait", "ForgottenAwait", "Function",
-    "FunctionError", "FunctionInvoker", "GiveUp", "Http", "Instant", "IntegrityError", "InvalidArgs", "InvalidCron",
-    "InvalidSecret", "InvalidTime", "Invoker", "Job", "JobEvent", "JobInvoker", "JobList", "JobOptions", "KeyConflict",
-    "Kind", "LimitExceeded", "LocalInvoker", "ManifestInfo", "Moment", "Mutation", "MutationCtx", "Namespace",
-    "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded", "Page", "PartiallyScheduled", "PoolInfo", "Query",
-    "QueryCtx", "Quota", "Reader", "Report", "Result", "Retry", "RetryLater", "Row", "RpcInvoker", "Schedulable",
-    "Schedule", "Scheduler", "SchemaError", "Secrets", "SqlRefused", "Staged", "State", "StoreFull", "StoreUnavailable",
-    "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost", "UnknownCron", "UnknownFunction", "UnknownZone",
-    "Writer", "WriterStuck", "WrongKind", "doctor",
+    "Access", "AccessDenied", "Action", "ActionCtx", "ActorSchedulerError", "AdminInvoker", "AlreadyStarted", "App",
+    "AppCrons", "AppScheduler", "Args", "AuthRequest", "Backup", "Call", "Caller", "CanSchedule", "Cause", "Clock",
+    "ContextClosed", "Counted", "Cron", "CronDiff", "CronInfo", "CronInvoker", "CronJob", "CronOptions", "CronRun",
+    "Crons", "DatabaseError", "DatabaseLocked", "Delay", "Dispatched", "Every", "FailedAttempt", "ForeignAwait",
+    "ForgottenAwait", "Function", "FunctionError", "FunctionInvoker", "GiveUp", "Http", "Instant", "IntegrityError",
+    "InvalidArgs", "InvalidCron", "InvalidSecret", "InvalidTime", "Invoker", "Job", "JobEvent", "JobInvoker", "JobList",
+    "JobOptions", "KeyConflict", "Kind", "LimitExceeded", "LocalInvoker", "ManifestInfo", "Moment", "Mutation",
+    "MutationCtx", "Namespace", "NotRegistrable", "NotStarted", "OutcomeUnknown", "Overloaded", "Overview", "Page",
+    "PartiallyScheduled", "PoolInfo", "Query", "QueryCtx", "Quota", "Reader", "Report", "Result", "Retry", "RetryLater",
+    "Row", "RpcInvoker", "Schedulable", "Schedule", "Scheduler", "SchemaError", "Secrets", "SqlRefused", "Staged",
+    "State", "StoreFull", "StoreUnavailable", "SystemClock", "TimeLimitExceeded", "TimedOut", "TransactionLost",
+    "UnknownCron", "UnknownFunction", "UnknownZone", "Upcoming", "Writer", "WriterStuck", "WrongKind", "doctor",
 ]  # fmt: skip

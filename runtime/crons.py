@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from typing_extensions import Unpack
 
+from actor_scheduler import codec
 from actor_scheduler.crons.definition import (
     CronJob,
     CronOptions,
@@ -19,7 +20,7 @@ from actor_scheduler.crons.definition import (
 from actor_scheduler.crons.handle import Crons
 from actor_scheduler.crons.records import Staged
 from actor_scheduler.crons.schedule import Every, Schedule
-from actor_scheduler.errors import AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable
+from actor_scheduler.errors import AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable, UnknownFunction
 from actor_scheduler.limits import PAGE_MAX
 from actor_scheduler.ports import ActorPort
 from actor_scheduler.store.cron_units import DispatchCron, StageCrons
@@ -33,6 +34,7 @@ from runtime.cron_definitions import (
     minute_of,
     time_of_day,
 )
+from runtime.functions import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -302,6 +304,27 @@ class AppCrons(Crons):
             raise InvalidArgs(msg)
         return await self._app_port.manifests(limit)
 
+    async def stage(self, jobs: Iterable[CronJob], /) -> Staged:
+        """Keep a version of the definitions that waits to be activated, and return it. Durable when it returns.
+
+        For a deploy that pushes its crons before its code: what this process defines goes on.  The same definitions
+        are the same version, also when code that has them starts.  A target that this process does not have yet is
+        taken for an action, with its arguments as they are; the code that brings it has the last word.  Raises
+        InvalidCron with everything that is wrong, also when a name is that of a cron registered at run time.
+        """
+
+        def check(path: str, args: Args, function: object) -> tuple[str, Kind, bytes]:
+            try:
+                return self._check(path, args, function)
+            except UnknownFunction:
+                if function is not None or not _is_path(path):
+                    raise
+                return path, "action", codec.encode(dict(args))
+
+        definitions = Definitions()
+        definitions.add_all(jobs)
+        return await self._app_port.stage_crons(definitions.specs(check))
+
     async def activate(self, version: int, /) -> CronDiff:
         """Let a version of the definitions hold, in one step, and return what that changed. Durable when it returns.
 
@@ -338,6 +361,15 @@ class AppCrons(Crons):
         at_us = None if nominal is None else instant_us(nominal, self._port.now_us())
         answer: Dispatched = await self._change(DispatchCron(name, at_us))
         return answer
+
+
+def _is_path(path: str) -> bool:
+    """Return whether this can be the path of a function."""
+    try:
+        check_path(path)
+    except NotRegistrable:
+        return False
+    return True
 
 
 def _told(diff: CronDiff) -> str:
