@@ -40,6 +40,7 @@ Span = Annotated[str, Field(pattern=r"^\d{1,18}-\d{1,18}$")]
 
 app = App(settings.DB, namespaces=[carts, digests, orders, payments, reminders, stats, subscriptions])
 app.schema(HERE / "schema.sql", HERE / "crons.sql")
+app.pool("gateway", 8)  # requests under way at the payment provider
 
 # What happens again and again: a name, when, and a function.  A mistake in here stops the start, not the first tick.
 app.crons.cron("daily digest", "0 8 * * *", "digests:send", tz="Europe/Paris")

@@ -45,7 +45,7 @@ def _patience(attempt: int) -> timedelta:
     return RETRY_AFTER * (1, 2, 4, 8)[min(attempt, 4) - 1]
 
 
-@payments.action
+@payments.action(pool="gateway")  # so many at once, whoever charges: an operator can turn it down, or off
 async def charge(ctx: ActionCtx, *, order_id: int) -> None:
     """Make one attempt to charge an order. An error just ends the attempt: `collect` will look again."""
     amount = await ctx.run_query(amount_due, order_id=order_id)
