@@ -19,6 +19,7 @@ from runtime.http.asked import Body, Cursor, Limit, Moment, Query, Span, audited
 from runtime.http.confirmation import Intent, confirm_with, confirms
 from runtime.http.plain import moment
 from runtime.http.routes import Route
+from runtime.invoker import AdminInvoker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -237,8 +238,6 @@ async def _steer(visit: Visit, action: str, step: Callable[[str], Awaitable[bool
 async def call_function(visit: Visit) -> Response:
     """Run a function now, and answer what it returned."""
     asked: CallAsked = visit.body
-    from runtime.invoker import AdminInvoker  # noqa: PLC0415
-
     assert visit.who is not None
     with audited(visit, "call", asked.path):
         if asked.idempotency_key is not None:

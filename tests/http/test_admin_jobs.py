@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx
 import pytest
@@ -15,12 +15,11 @@ from actor_scheduler.limits import PAGE_MAX
 from runtime import App, MutationCtx, Namespace
 from runtime.http import admin_jobs
 from runtime.testing import Harness
+from tests.http.asking import Json, audit, got, sent, walk
 from tests.http.conftest import OPERATE, READ, Site, make_app, make_http
 
 LAWS = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 UNKNOWN = "0000000000000fff63e70682c2094cac"  # reads like an id
-
-Json: TypeAlias = dict[str, Any]
 
 
 def on_site(scenario: Callable[[Site, httpx.AsyncClient], Awaitable[None]], **options: Any) -> None:
@@ -34,39 +33,6 @@ def on_site(scenario: Callable[[Site, httpx.AsyncClient], Awaitable[None]], **op
                 await scenario(site, client)
 
     asyncio.run(run())
-
-
-async def got(client: httpx.AsyncClient, path: str, status: int = 200, **params: Any) -> Json:
-    """Return the document of an answer with this status."""
-    answer = await client.get(path, params={name: each for name, each in params.items() if each is not None})
-    assert answer.status_code == status, answer.text
-    document: Json = answer.json()
-    return document
-
-
-async def sent(client: httpx.AsyncClient, path: str, body: Any = None, status: int = 200) -> Json:
-    """Return the document of an answer with this status."""
-    answer = await client.post(path, json=body if body is not None else {})
-    assert answer.status_code == status, answer.text
-    document: Json = answer.json()
-    return document
-
-
-async def walk(client: httpx.AsyncClient, path: str = "/admin/jobs", **params: Any) -> list[Json]:
-    """Return every item of a list, page by page."""
-    items: list[Json] = []
-    cursor = None
-    while True:
-        page = await got(client, path, cursor=cursor, **params)
-        items += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return items
-
-
-async def audit(client: httpx.AsyncClient) -> list[tuple[str, str, str]]:
-    """Return what is on record, the newest first."""
-    return [(deed["action"], deed["target"], deed["result"]) for deed in (await got(client, "/admin/audit"))["items"]]
 
 
 async def populate(site: Site, plan: list[int]) -> None:
@@ -419,6 +385,23 @@ async def test_an_operator_calls_anything(site: Site, operator: httpx.AsyncClien
             "result": result, "result_truncated": False,
         }  # fmt: skip
     assert (await audit(operator))[0] == ("call", "notes:compact", "done")
+
+
+async def test_a_function_sees_which_operator_called(site: Site) -> None:
+    """As the system, by hand of a key: never as a user."""
+    namespace, seen = Namespace[Any]("who"), list[Any]()
+
+    @namespace.mutation
+    async def am_i(ctx: MutationCtx) -> None:
+        seen.append((ctx.invoker, ctx.auth))
+
+    app = App[Any]("app.db", namespaces=[namespace])
+    async with Harness(app):
+        async with Site(app, site.harness, make_http(), app.asgi(http=make_http())).client(OPERATE) as client:
+            me = await got(client, "/admin/me")
+            await sent(client, "/admin/call", {"path": "who:am_i"})
+    ((invoker, auth),) = seen
+    assert (invoker.type, invoker.source, invoker.operator, auth) == ("system", "admin", me["key_id"], None)
 
 
 async def test_a_call_takes_effect_once_under_its_key(operator: httpx.AsyncClient) -> None:
