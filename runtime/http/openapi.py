@@ -317,7 +317,9 @@ def _served(visit: Visit) -> list[Route]:
 
 
 def _shown(visit: Visit, routes: Iterable[Route]) -> Response:
-    server = visit.request.scope.get("root_path", "")
+    here = visit.request.app.routes[0]
+    prefix = here.path.removesuffix(here.endpoint.routes[0].path)
+    server = visit.request.scope.get("root_path", "") + prefix
     title = visit.served.db.stem
     return answer(document(routes, visit.served.functions(), server=server, title=title, version=__version__))
 

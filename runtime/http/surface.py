@@ -61,12 +61,13 @@ def make_surface(
 
 
 class Surface(Starlette):
-    """The paths of an app. One with a slash behind it is the same path: Litestar's mounts put one behind every path."""
+    """The paths of an app. One with a slash behind it, or none before it, is the same path: Litestar mounts so."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
-        if scope["type"] == "http" and scope["path"].endswith("/"):
-            scope = {**scope, "path": scope["path"][:-1]}
+        if scope["type"] == "http":
+            path = scope["path"].removesuffix("/")
+            scope = {**scope, "path": path if path.startswith("/") else f"/{path}"}
         await super().__call__(scope, receive, send)
 
 
