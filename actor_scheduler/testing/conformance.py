@@ -32,7 +32,7 @@ from actor_scheduler.store.base import (
     Tx,
     Unit,
 )
-from actor_scheduler.testing import cron_cases, cron_change_cases, steering_cases
+from actor_scheduler.testing import cron_cases, cron_change_cases, operator_cases, steering_cases
 from actor_scheduler.testing.bench import (
     NOTHING,
     SCHEMA,
@@ -391,5 +391,5 @@ CASES: Final[tuple[Case, ...]] = (
     a_claim_stands_for_one_attempt_of_this_boot, a_due_action_is_claimed_once_in_a_turn,
     a_refill_gives_what_follows_the_horizon, a_query_sees_one_moment, a_restart_interrupts_actions_and_nothing_else,
     a_reopened_store_releases_what_never_started, *steering_cases.CASES, *cron_cases.CASES,
-    *cron_change_cases.CASES,
+    *cron_change_cases.CASES, *operator_cases.CASES,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from actor_scheduler.store.base import Host, Store
 from actor_scheduler.store.sqlite import SqliteStore
 from actor_scheduler.store.sqlite.app_schema import SchemaStep
 from actor_scheduler.store.sqlite.thread import InlineDb, ThreadDb
-from actor_scheduler.testing import conformance, cron_cases, cron_change_cases, steering_cases
+from actor_scheduler.testing import conformance, cron_cases, cron_change_cases, operator_cases, steering_cases
 
 STEPS = [SchemaStep(f"step {at}", sql) for at, sql in enumerate(conformance.SCHEMA)]
 
@@ -31,7 +31,7 @@ def test_every_case_of_the_suite_is_listed() -> None:
     """A case that is written but not in CASES would never run."""
     written = {
         name
-        for module in (conformance, steering_cases, cron_cases, cron_change_cases)
+        for module in (conformance, steering_cases, cron_cases, cron_change_cases, operator_cases)
         for name, thing in vars(module).items()
         if getattr(thing, "__module__", None) == module.__name__
         and getattr(thing, "__annotations__", {}).get("make_store")
