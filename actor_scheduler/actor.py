@@ -19,13 +19,7 @@ from actor_scheduler.clock import Clock, pause
 from actor_scheduler.clock_wait import ClockWait
 from actor_scheduler.crashpoints import reach
 from actor_scheduler.dispatch import Dispatch
-from actor_scheduler.errors import (
-    ActorSchedulerError,
-    NotStarted,
-    StoreUnavailable,
-    WriterStuck,
-    said,
-)
+from actor_scheduler.errors import ActorSchedulerError, NotStarted, StoreUnavailable, WriterStuck, said
 from actor_scheduler.failures import log_drops
 from actor_scheduler.first import take_first
 from actor_scheduler.hold import HOLD_US_MAX, HOLD_US_MIN, Hold
@@ -241,6 +235,10 @@ class Actor:
 
     def _attempt_freed(self, queue: str) -> None:
         self.dispatch.gates.ended(queue)
+        self._wake.set()
+
+    def look(self) -> None:
+        """Look at the clock now: a host that was asleep may have kept its timers from ringing."""
         self._wake.set()
 
     # ------------------------------------------------------------ quiet: what a virtual clock, or a beat, waits for

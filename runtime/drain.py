@@ -77,6 +77,7 @@ async def drain(
 async def _until(engine: Engine, end: _End, stirred: asyncio.Event) -> None:
     actor = engine.running().actor
     before = actor.attempts.present()
+    actor.look()
     while not end.reached and actor.accepting:
         stirred.clear()
         if actor.caught_up and actor.attempts.present() <= before:
