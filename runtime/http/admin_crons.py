@@ -14,7 +14,7 @@ from actor_scheduler.errors import UnknownCron
 from actor_scheduler.model import State
 from runtime.http import documents
 from runtime.http.answers import answer
-from runtime.http.asked import Body, Cursor, Limit, Moment, Named, Query, Span, audited, instant_of_ms
+from runtime.http.asked import Body, Cursor, Limit, Moment, Named, Path, Query, Span, audited, instant_of_ms
 from runtime.http.routes import Route
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Definition(Body):
     """A cron: when (`cron` with `tz`, or `every_seconds`), what (`path`, `args`), and the rules of its ticks."""
 
     name: str
-    path: str
+    path: Path
     args: dict[str, Any] | None = None
     cron: str | None = Field(default=None, description="five fields: minute hour day-of-month month day-of-week")
     tz: str = "UTC"

@@ -15,7 +15,7 @@ from actor_scheduler.retry import Backoff, Retry
 from actor_scheduler.times import to_datetime
 from runtime.http import documents
 from runtime.http.answers import Problem, answer
-from runtime.http.asked import Body, Cursor, Limit, Moment, Query, Span, audited, instant, no_such, span
+from runtime.http.asked import Body, Cursor, Limit, Moment, Path, Query, Span, audited, instant, no_such, span
 from runtime.http.confirmation import Intent, confirm_with, confirms
 from runtime.http.plain import moment
 from runtime.http.routes import Route
@@ -84,7 +84,7 @@ class RetryAsked(Body):
 class NewJobAsked(Body):
     """A job to be scheduled: for now, `in` some time, or `at` a moment."""
 
-    path: str
+    path: Path
     args: dict[str, Any] = Field(default_factory=dict)
     in_: Span | None = Field(default=None, alias="in", description='"5m", "1h30m", or seconds')
     at: Moment | None = Field(default=None, description="ISO 8601 with Z or an offset, or epoch seconds")
@@ -125,7 +125,7 @@ class BulkAsked(Body):
 class CallAsked(Body):
     """A call."""
 
-    path: str
+    path: Path
     args: dict[str, Any] = Field(default_factory=dict)
     idempotency_key: str | None = None
 

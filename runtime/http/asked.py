@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from actor_scheduler.crons.definition import NAME_CHARS_MAX
 from actor_scheduler.crons.duration import duration_us
 from actor_scheduler.errors import ActorSchedulerError, FunctionError, InvalidTime
-from actor_scheduler.limits import EPOCH_SECONDS_MAX, PAGE_MAX
+from actor_scheduler.limits import EPOCH_SECONDS_MAX, PAGE_MAX, PATH_CHARS_MAX
 from actor_scheduler.times import delay_us, to_datetime
 from runtime.http.answers import Problem
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from runtime.http.routes import Visit
 
 Limit: TypeAlias = Annotated[int, Field(ge=1, le=PAGE_MAX)]
+Path: TypeAlias = Annotated[str, Field(max_length=PATH_CHARS_MAX)]  # of a function
 Cursor: TypeAlias = Annotated[str, Field(min_length=1, max_length=2_000)]
 Span: TypeAlias = str | int | float  # "1h30m", or seconds
 Moment: TypeAlias = str | int | float  # ISO 8601 with an offset, or a number since 1970
@@ -41,9 +43,9 @@ class Body(BaseModel):
 
 
 class Named(Body):
-    """Something with a name."""
+    """Something with a name: longer ones there are none of, and an answer would repeat it."""
 
-    name: str
+    name: Annotated[str, Field(max_length=NAME_CHARS_MAX)]
 
 
 # ------------------------------------------------------------------ spans and moments

@@ -194,5 +194,5 @@ async def test_a_copy_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(app, "backup", watched)
         async with Site(app, harness, http, app.asgi(http=http)).client(OPERATE) as client:
-            answer = await client.post("/admin/backup")
+            assert (await client.post("/admin/backup")).status_code == 200
     assert seen == [0o700, 0o600]
