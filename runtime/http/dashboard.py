@@ -128,13 +128,9 @@ def _set_cookie(response: Response, request: Request, token: str, seconds: int) 
 
 _STATIC: Final = {200: "the file", 400: "the host name is not served"}
 
-ROUTES: Final[tuple[Route, ...]] = (
+ROUTES: Final[tuple[Route, ...]] = (  # the first path that fits is taken: an asset's comes last
     Route(
         method="GET", path="/dashboard", door="page", handler=show_page, summary="The dashboard", answers=_STATIC,
-    ),
-    Route(
-        method="GET", path="/dashboard/{asset}", door="page", handler=show_asset, summary="A file of the dashboard",
-        answers={**_STATIC, 404: "there is no such file"},
     ),
     Route(
         method="POST", path="/dashboard/login", door="login", handler=log_in, body=LoginAsked,
@@ -145,5 +141,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/dashboard/logout", door="read", handler=log_out, summary="End a browser's session",
         answers={200: "the session has ended"},
+    ),
+    Route(
+        method="GET", path="/dashboard/{asset}", door="page", handler=show_asset, summary="A file of the dashboard",
+        answers={**_STATIC, 404: "there is no such file"},
     ),
 )  # fmt: skip

@@ -3,8 +3,8 @@
 import { h, put, s } from "./dom.js";
 import { count, local } from "./times.js";
 
-const UP = 96;
-const DOWN = 40;
+const UP = 88;
+const DOWN = 34;
 const HEIGHT = UP + DOWN + 18;
 
 export function bars(signal) {
@@ -57,7 +57,7 @@ function chart(minutes, width, at) {
   const parts = minutes.flatMap((minute, index) => {
     const x = index * each + 0.5;
     const wide = Math.max(1, each - 1.5);
-    const tall = (n) => (n ? Math.max(2, (n / up) * (UP - 8)) : 0);
+    const tall = (n) => (n ? Math.max(2, (n / up) * (UP - 16)) : 0);
     const success = tall(minute.success);
     const canceled = tall(minute.canceled);
     const failed = minute.failed ? Math.max(3, (minute.failed / down) * (DOWN - 6)) : 0;
@@ -72,6 +72,6 @@ function chart(minutes, width, at) {
     local(minutes[index].minute, { seconds: false }).slice(-5));
   return s("svg", { class: "chart", width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true" },
     s("line", { class: "lane", x1: 0, x2: width, y1: UP + 0.5, y2: UP + 0.5 }), parts,
-    s("text", { class: "label", x: width, y: 10, "text-anchor": "end" }, `${count(up)} a minute`),
+    s("text", { class: "label", x: 0, y: 10, "text-anchor": "start" }, `up to ${count(up)} a minute`),
     label(0, "start"), label(Math.floor(minutes.length / 2), "middle"), label(minutes.length - 1, "end"));
 }

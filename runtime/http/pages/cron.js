@@ -65,11 +65,12 @@ export async function show(main, { me, params, signal, refresh }) {
 function nextTicks(cron, preview) {
   if (!preview.ticks.length) return empty("No tick is to come.");
   const ticks = preview.ticks.map((at, index) => ({ at, there: preview.local[index] ?? "" }));
+  const zone = cron.schedule?.tz ?? "UTC";
   return table("Next ticks", [
     { title: "", class: "when", cell: (tick) => moment(tick.at, { clock: false }) },
-    { title: cron.schedule?.tz ?? "UTC", class: "when", cell: (tick) => tick.there.replace("T", " ") },
+    zone === "UTC" ? null : { title: zone, class: "when", cell: (tick) => tick.there.replace("T", " ").replace(/([+-]\d\d:\d\d)$/, " $1") },
     { title: "UTC", class: "when", cell: (tick) => utc(tick.at).slice(0, 19) },
-  ], ticks);
+  ].filter(Boolean), ticks);
 }
 
 function rules(cron) {

@@ -164,9 +164,10 @@ function filters(now, me, signal) {
   const node = h("form", { class: "filters", role: "search", "aria-label": "Filter jobs" },
     h("label", { class: "field f-state" }, "State", h("select", { name: "state" }, STATES.map((state) =>
       h("option", { value: state, selected: state === (now().state ?? "") }, state === "" ? "any" : state === "in_progress" ? "running" : state)))),
-    field("function", "Function", { list: "functions", placeholder: "namespace:function" }),
+    field("function", "Function", { list: "functions", placeholder: "namespace:function", id: me.role === "operate" ? null : "search" }),
     field("key", "Key"), field("cron", "Cron"),
-    field("text", "Text", { type: "search", id: "search", placeholder: "in arguments, errors ( / )" }),
+    // A search looks into arguments, which the read role may not see.
+    me.role === "operate" ? field("text", "Text", { type: "search", id: "search", placeholder: "in arguments, errors ( / )" }) : null,
     h("datalist", { id: "functions" }),
     h("button", { type: "submit" }, "Filter"),
     h("a", { href: "#/jobs", class: "clear" }, "Clear"));

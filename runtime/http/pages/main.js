@@ -182,6 +182,7 @@ function showLogin(told = "") {
   const wrong = h("p", { class: "wrong", role: "alert" });
   const form = h("form", { class: "login" },
     h("h1", {}, "Scheduler"), h("p", { class: "told" }, told || "Log in with the deploy key or the read key of this app."),
+    h("input", { type: "text", name: "username", autocomplete: "username", value: "operator", hidden: true }), // for password managers
     h("label", { class: "field", for: "key" }, "Key"), key, wrong,
     h("button", { type: "submit", class: "main" }, "Log in"),
     h("p", { class: "dim" }, "The key is exchanged for a session and not kept. A session ends after 12 hours, or half an hour after the page was last open."));

@@ -8,7 +8,7 @@ import { count, elapsed, moment, setNow, span } from "./times.js";
 import { card, cronLink, empty, functionLink, heading, steady, table, why } from "./widgets.js";
 
 const UPCOMING = 500;
-const NEXT = 6;
+const NEXT = 5;
 
 export async function show(main, { signal, refresh }) {
   const banner = h("div");
@@ -24,14 +24,15 @@ export async function show(main, { signal, refresh }) {
     { title: "For", class: "num", cell: (job) => (job.started_at ? elapsed(job.started_at) : "–") },
   ], "Nothing runs right now.");
   const failures = list("Newest failures", "failures", [
-    { title: "Function", class: "wide", cell: (job) => [functionLink(job), why(job)] },
-    { title: "When", class: "num", cell: (job) => moment(job.completed_at, { clock: false }) },
+    { title: "Function", class: "name", cell: functionLink },
+    { title: "Error", class: "wide", cell: why },
+    { title: "When", class: "when", cell: (job) => moment(job.completed_at) },
   ], "No job has failed.");
   put(main, heading("Overview"), banner, tiles,
     h("div", { class: "grid wide-left" },
       card("Due next", { id: "due", beside: [nextNote, line.buttons] }, line.node, next),
-      card("Last hour", { id: "hour" }, chart.node)),
-    h("div", { class: "grid" }, failures.node, running.node));
+      h("div", { class: "stack" }, card("Last hour", { id: "hour" }, chart.node), running.node)),
+    failures.node);
 
   const soon = refresh(async () => {
     const [stats, upcoming] = await Promise.all([

@@ -34,7 +34,7 @@ export function timeline(signal) {
     const { marks, shown: inside } = cluster(items, chosen, width);
     put(node, drawing(marks, chosen, width));
     roving(node, ".mark");
-    put(note, inside ? `${inside}${more ? " or more" : ""} due in the ${chosen === "hour" ? "next hour" : "next day"}.` : `Nothing is due in the ${chosen === "hour" ? "next hour" : "next day"}.`);
+    put(note, inside ? `${inside}${more && inside === items.length ? " or more" : ""} due in the ${chosen === "hour" ? "next hour" : "next day"}.` : `Nothing is due in the ${chosen === "hour" ? "next hour" : "next day"}.`);
   };
   const watch = new ResizeObserver(draw);
   watch.observe(node);
@@ -63,12 +63,14 @@ function drawing(marks, chosen, width) {
   const { ms: span, step, name } = SPANS[chosen];
   const start = now();
   const axis = [];
+  let steps = 0;
   // Whole steps of the local clock.
   const zone = new Date(start).getTimezoneOffset() * 60e3;
   for (let at = Math.ceil((start - zone) / step) * step + zone; at <= start + span; at += step) {
     const x = LEFT + ((at - start) / span) * (width - LEFT - RIGHT);
+    steps += 1;
     axis.push(s("line", { class: "rule", x1: x, x2: x, y1: TOP - 4, y2: HEIGHT - 6 }));
-    if (x < width - 30 && x > LEFT + 26 && (width > 500 || axis.length % 4 === 1)) {
+    if (x < width - 30 && x > LEFT + 26 && (width > 500 || steps % 2 === 0)) {
       axis.push(s("text", { class: "label", x, y: 14, "text-anchor": "middle" }, local(new Date(at).toISOString(), { seconds: false }).slice(-5)));
     }
   }

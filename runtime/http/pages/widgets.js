@@ -118,7 +118,7 @@ export async function attempt(act, told) {
 const DONE = {
   cancel: ["Canceled.", "It has started or ended: nothing was canceled."],
   retry: ["It runs again.", "Only a failed job can be run again."],
-  drop: ["Dropped.", "Nothing was dropped: only a failed job can be."],
+  drop: ["Forgotten.", "It has not ended, so it is kept."],
   promote: ["It is due now.", "It is not pending any more."],
 };
 
@@ -138,11 +138,8 @@ export function jobButtons(job, me, after) {
   if (job.state === "in_progress") {
     return [button("Cancel", act("cancel", "Cancel this run", { danger: true, text: "It is interrupted at its next await; what it did outside stays done." }), { kind: "danger" })];
   }
-  if (job.state === "failed") {
-    return [button("Run again", act("retry", "Run again"), { kind: "main" }),
-      button("Drop", act("drop", "Drop this job", { danger: true, text: "It counts as settled and can't be run again." }), { kind: "danger" })];
-  }
-  return [];
+  const drop = button("Drop", act("drop", "Drop this job", { danger: true, text: "Its row is deleted: nothing will be known of it any more." }), { kind: "danger" });
+  return job.state === "failed" ? [button("Run again", act("retry", "Run again"), { kind: "main" }), drop] : [drop];
 }
 
 // ---------------------------------------------------------------- lists that hold still
