@@ -96,7 +96,9 @@ RUNTIME = (
     "http.stopping", "http.events", "http.health", "http.metrics", "http.tick", "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
     "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.dashboard", "http.tables", "http.surface",
     "app", "testing", "__init__", "offline",
-    "cli.__init__", "cli.text", "cli.moments",
+    "cli.__init__", "cli.text", "cli.moments", "cli.trouble", "cli.keys", "cli.arguments", "cli.client", "cli.output",
+    "cli.tables", "cli.asking", "cli.jobs", "cli.crons", "cli.steering", "cli.loading", "cli.apps", "cli.files",
+    "cli.main", "cli.__main__",
 )  # fmt: skip
 
 # What pure modules never need: the world outside.
@@ -114,6 +116,7 @@ CHANCE = {
     "actor_scheduler/store/sqlite/fence.py": "the secret comment of our statements, per process",
     "actor_scheduler/store/sqlite/schema.py": "the uuid of a new database",
     "actor_scheduler/testing/nonces.py": "nonces from a seed",
+    "runtime/cli/client.py": "the key of a surface that only its own process reaches",
     "runtime/http/admin_jobs.py": "the secret of confirmations, per process",
     "runtime/http/sessions.py": "the ids of browsers' sessions",
     "runtime/http/surface.py": "the ids of requests, which nothing depends on",
