@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from actor_scheduler.store.base import CancelJob, Swept
 
 
-ROWS_MAX: Final = 1_000_000  # looked at for one count: ~1 s of a reader
+ROWS_MAX: Final = 1_000_000  # looked at for one count: ~2 s of a reader, with a text
 
 
 class SchedulerPort(Protocol):

@@ -118,20 +118,17 @@ def count_up_to(raw: sqlite3.Connection, which: JobFilter, rows: int) -> Counted
 
     Of the jobs in a state where an index has these, else of all, newest first.
     """
-    where, values = _where(which)
     state = which.state
-    index = _BY_SEQ.get(state, "INDEXED BY _scheduler_jobs_due" if state == "pending" else "NOT INDEXED")
-    within = _clause(_is(state)) if state in _BY_SEQ or state == "pending" else ""
-    order = "" if state == "pending" else " ORDER BY seq DESC"
-    sql = (
-        f"SELECT count(*), total(hit) FROM (SELECT {' AND '.join(where) or '1'} AS hit"
-        f" FROM main._scheduler_jobs {index}{within}{order} LIMIT ?)"
-    )
-    looked, count = raw.execute(ours(sql), (*values, rows + 1)).fetchone()
-    if looked <= rows:
-        return Counted(int(count), complete=True)
-    _, count = raw.execute(ours(sql), (*values, rows)).fetchone()
-    return Counted(int(count), complete=False)
+    indexed = state == "pending" or state in _BY_SEQ
+    index = "INDEXED BY _scheduler_jobs_due" if state == "pending" else _BY_SEQ.get(state, "NOT INDEXED")
+    rest, values = _where(replace(which, state=None) if indexed else which)
+    first = f"FROM main._scheduler_jobs {index}{_clause(_is(state) if indexed else [])}"
+    if state != "pending":
+        first += " ORDER BY seq DESC"
+    hits = f"SELECT count(*), total(hit) FROM (SELECT {' AND '.join(rest) or '1'} AS hit {first} LIMIT ?)"
+    looked, count = raw.execute(ours(hits), (*values, rows)).fetchone()
+    more = looked == rows and raw.execute(ours(f"SELECT 1 {first} LIMIT 1 OFFSET ?"), (rows,)).fetchone() is not None
+    return Counted(int(count), complete=not more)
 
 
 def window(raw: sqlite3.Connection, queue: str, after: Entry, limit: int) -> list[Entry]:
@@ -225,16 +222,17 @@ def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
             values.append(value)
     if which.text is not None:
         # Not LIKE: nothing in a text has a meaning here. Both `lower` know the letters of ASCII only.
-        where.append(f"({' OR '.join([f'instr(lower({column}), ?)' for column in _SEARCHED])} OR instr(args, ?))")
-        values += [which.text.translate(_LOWER)] * len(_SEARCHED)
+        text = which.text.translate(_LOWER)
+        searched = _SEARCHED if text.strip(_HEX) else (_ID, *_SEARCHED)
+        where.append(f"({' OR '.join([f'instr(lower({column}), ?)' for column in searched])} OR instr(args, ?))")
+        values += [text] * len(searched)
         values.append(which.text.encode())
     return where, values
 
 
-_SEARCHED: Final = (
-    "printf('%016x%016x', seq, nonce)", "path", "coalesce(key, '')", "coalesce(idempotency_key, '')",
-    "coalesce(lane, '')", "coalesce(cron, '')", "coalesce(error, '')",
-)  # fmt: skip
+_SEARCHED: Final = ("path", "key", "idempotency_key", "lane", "cron", "error")
+_ID: Final = "printf('%016x%016x', seq, nonce)"
+_HEX: Final = "0123456789abcdef"
 _LOWER: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _LAST_SEQ: Final = (1 << 63) - 1
 _BY_SEQ: Final[dict[State | None, str]] = {  # the states whose jobs an index has in order of their numbers
