@@ -62,8 +62,8 @@ class OfflineApp(App[Any]):
     """An app over a file, without its functions: it reads and steers what stands there, and runs nothing.
 
     It owns the file while it is open, as every app does: raises DatabaseLocked, at once, while an app has it open.
-    Calls and schedules raise UnknownFunction; crons can be staged, and not activated, for the same reason.  Jobs that
-    are canceled here are kept for seven days, whatever their function says.
+    Calls and schedules raise UnknownFunction, activations InvalidCron.  Jobs that are canceled here are kept for seven
+    days, whatever their function says.
     """
 
     def __init__(self, db: str | os.PathLike[str], /, *, clock: Clock | None = None) -> None:
@@ -79,6 +79,7 @@ class OfflineApp(App[Any]):
             msg = "the file is open already"
             raise AlreadyStarted(msg)
         prepare_file(self._db.resolve(), create=False)
+        _check_version(self._db)
         routing = _routing(self._db)
         self._registry.check()
         providers = Providers(self._overrides)
@@ -124,7 +125,7 @@ class _OfflineStore(SqliteStore):
         self._blame = _Untouched(self.path)
 
     def _connect_first(self) -> sqlite3.Connection:
-        """Open the file as it is: the app's start brings it up to date, or `migrate`."""
+        """Open the file as it is: the app's start brings it up to date, or `migrate_file`."""
         _check_version(self.path)
         return self._connect_again()
 
@@ -236,7 +237,11 @@ def _version(path: Path) -> int:
 
 
 def _check_version(path: Path) -> None:
-    version = _version(path)
+    try:
+        version = _version(path)
+    except sqlite3.Error as error:
+        msg = f"{path} can't be read: {describe(error)}"
+        raise StoreUnavailable(msg) from error
     if version == 0:
         msg = f"{path} holds nothing of the scheduler: is it the right file?"
         raise SchemaError(msg)

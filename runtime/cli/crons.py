@@ -119,6 +119,7 @@ async def list_manifests(asked: Asked, *, limit: int) -> None:
 @asks
 async def stage_crons(asked: Asked, *, manifest: str) -> None:
     """Put a version of the definitions on record: what `check module:app --manifest` prints. - is standard input."""
+    asked.client.needs_app("cron stage")
     given = read_json(manifest, "the manifest")
     crons = given.get("crons") if isinstance(given, dict) else given
     if not isinstance(crons, list):
