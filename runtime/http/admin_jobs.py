@@ -163,14 +163,8 @@ async def list_jobs(visit: Visit) -> Response:
 
 async def count_jobs(visit: Visit) -> Response:
     """Answer how many jobs match, and whether all could be looked at."""
-    count, complete = await _count(_listed(visit, visit.query), visit.query)
+    count, complete = await _listed(visit, visit.query).count_up_to(ROWS_MAX)
     return answer({"count": count, "complete": complete})
-
-
-async def _count(jobs: JobList, which: Which) -> tuple[int, bool]:
-    if which.text is None:
-        return await jobs.count(), True
-    return await jobs.count_up_to(ROWS_MAX)
 
 
 async def get_job(visit: Visit) -> Response:
@@ -285,10 +279,12 @@ def _affected(scheduler: AppScheduler, asked: BulkAsked) -> Sequence[JobList]:
 
 
 async def _changeable(scheduler: AppScheduler, asked: BulkAsked) -> int:
-    """Return how many jobs the action would change. Raises Problem (400) when they are too many to look at."""
+    """Return how many jobs the action would change, exactly. Raises Problem (400) when too many had to be searched."""
+    if asked.filter.text is None:
+        return sum([await jobs.count() for jobs in _affected(scheduler, asked)])
     total = 0
     for jobs in _affected(scheduler, asked):
-        count, complete = await _count(jobs, asked.filter)
+        count, complete = await jobs.count_up_to(ROWS_MAX)
         if not complete:
             told = f"over {ROWS_MAX} jobs would have to be searched; narrow the filter by function, state, key or lane"
             raise Problem(400, "FILTER_TOO_WIDE", told)
