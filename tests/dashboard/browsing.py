@@ -76,7 +76,9 @@ def log_in(page: Page, site: Site, where: str = "#/", key: str = OPERATE) -> Non
     headers = {"X-Actor-Scheduler": "1", "Origin": site.url}
     answer = page.context.request.post(f"{site.page}/login", data={"key": key}, headers=headers)
     assert answer.ok, answer.text()
+    page.goto("about:blank")  # the page, and not only another place of it
     page.goto(site.page + where)
+    page.wait_for_selector("nav")
     page.wait_for_selector("main h1")
 
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from runtime.http import sessions
-from tests.dashboard.browsing import Tabs, log_in
+from tests.dashboard.browsing import log_in
 from tests.dashboard.sites import OPERATE, READ, Site
 
 
@@ -103,10 +103,3 @@ def test_logging_in_anew_ends_the_session_before(site: Site, page: Page) -> None
     (first,) = page.context.cookies()
     log_in(page, site)
     assert httpx.get(f"{site.url}/admin/me", cookies={first["name"]: first["value"]}).status_code == 401
-
-
-def test_without_a_dashboard_there_is_none(tabs: Tabs, site: Site) -> None:
-    del tabs
-    assert httpx.get(f"{site.url}/dashboard/none.js").status_code == 404
-    assert httpx.get(f"{site.url}/dashboard/index.html").status_code == 404
-    assert httpx.get(f"{site.url}/dashboard/..%2fdashboard.py").status_code == 404

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from runtime.http import dashboard
-from tests.dashboard.sites import Site
+from tests.dashboard.sites import Site, make_app, serving
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(name for name in dashboard.assets() if name.endswith(".js"))
@@ -68,9 +69,15 @@ def test_the_files_belong_to_the_package() -> None:
     assert [path for path in folder.iterdir() for rule in ignored if path.match(rule)] == []
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serving(lambda: make_app(tmp_path_factory.mktemp("served") / "desk.db")) as site:
+        yield site
+
+
 @pytest.mark.parametrize("path", ["/dashboard", *(f"/dashboard/{name}" for name in sorted(dashboard.assets()))])
-def test_every_file_forbids_what_the_page_does_not_need(path: str, site: Site) -> None:
-    answer = httpx.get(site.url + path)
+def test_every_file_forbids_what_the_page_does_not_need(path: str, served: Site) -> None:
+    answer = httpx.get(served.url + path)
     if path == "/dashboard/index.html":
         assert answer.status_code == 404
         return
@@ -90,9 +97,12 @@ def test_every_file_forbids_what_the_page_does_not_need(path: str, site: Site) -
     assert answer.headers["Content-Type"].startswith(kind[path.rpartition(".")[2] if "." in path else "html"])
 
 
-def test_there_is_no_dashboard_unless_it_is_wanted(tmp_path: Path) -> None:
-    from tests.dashboard.sites import make_app, serving
+def test_what_is_not_a_file_of_the_page_is_not_there(served: Site) -> None:
+    for name in ("none.js", "index.html", "..%2fdashboard.py", "%2e%2e%2fdashboard.py", "style.css%00", "STYLE.CSS", "."):
+        assert httpx.get(f"{served.url}/dashboard/{name}").status_code in {404, 405}, name
 
+
+def test_there_is_no_dashboard_unless_it_is_wanted(tmp_path: Path) -> None:
     with serving(lambda: make_app(tmp_path / "off.db"), dashboard=False) as site:
         for path in ("/dashboard", "/dashboard/main.js"):
             assert httpx.get(site.url + path).status_code == 404

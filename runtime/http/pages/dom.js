@@ -50,7 +50,7 @@ export function morph(node, ...fresh) {
   next.forEach((want, at) => {
     const have = node.childNodes[at];
     if (!have) node.append(want);
-    else if (have.nodeName !== want.nodeName || (have.nodeType === Node.ELEMENT_NODE && have.className !== want.className)) have.replaceWith(want);
+    else if (have.nodeName !== want.nodeName) have.replaceWith(want);
     else if (have.nodeType === Node.TEXT_NODE) {
       if (have.data !== want.data) have.data = want.data;
     } else {
@@ -131,10 +131,15 @@ export function tip(node, lines) {
 
 export const hideTip = () => { document.getElementById("tip").hidden = true; };
 
-// One stop for the tabulator, arrows inside: for strips and marks that are many.
+// One stop for the tabulator, arrows inside: for strips and marks that are many. Called again whenever they were drawn.
+const roves = new WeakSet();
+
 export function roving(box, selector, { last = false } = {}) {
   const all = () => [...box.querySelectorAll(selector)];
   const only = (chosen) => all().forEach((each) => each.setAttribute("tabindex", each === chosen ? "0" : "-1"));
+  only(all().at(last ? -1 : 0));
+  if (roves.has(box)) return;
+  roves.add(box);
   box.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -1e9, End: 1e9 }[event.key];
     const nodes = all();
@@ -145,5 +150,4 @@ export function roving(box, selector, { last = false } = {}) {
     only(next);
     next.focus();
   });
-  only(all().at(last ? -1 : 0));
 }

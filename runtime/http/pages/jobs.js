@@ -179,7 +179,7 @@ function filters(now, me, signal) {
     location.hash = link("jobs", wanted);
   };
   node.addEventListener("submit", (event) => { event.preventDefault(); use(); });
-  node.addEventListener("change", use);
+  node.elements.state.addEventListener("change", use); // text waits for Enter: leaving a field must not move the rows
   return { node, sync() {
     for (const name of FILTERS) {
       const input = node.elements[name];
