@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,8 @@ def serve(*, target: str, host: str, port: int, grace: int) -> None:
         timeout_graceful_shutdown=grace,
     )
     server = uvicorn.Server(config)
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):  # with which uvicorn ends where it could not begin
+        server.run()
     if not server.started:
         raise Trouble(REFUSED, f"{target} was not started: the log says why")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -15,7 +17,7 @@ from runtime.cli.output import Facts, Lines
 from runtime.cli.trouble import REFUSED, UNREACHED, USAGE, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     import httpx
 
@@ -184,9 +186,14 @@ async def _many(asked: Asked, action: str, given: dict[str, str], *, yes: bool) 
 async def watch_jobs(asked: Asked, *, function: str | None, state: Sequence[str], count: int | None) -> None:
     """Print what happens to jobs, as it happens, one line each. Ends with Ctrl-C."""
     asked.client.needs_app("jobs watch")
+    with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C: it was seen enough
+        await _watch(asked, function, frozenset(state), count)
+
+
+async def _watch(asked: Asked, function: str | None, states: Collection[str], count: int | None) -> None:
     left = count
     connected = False
-    while left is None or left > 0:
+    while True:
         try:
             async with asked.client.stream("GET", "events") as response:
                 connected = True
@@ -194,11 +201,7 @@ async def watch_jobs(asked: Asked, *, function: str | None, state: Sequence[str]
                 async for name, doc in _events(response):
                     if name == "lagged":
                         asked.out.note(f"{doc.get('dropped')} events were dropped: this terminal is too slow")
-                    if (
-                        name != "job"
-                        or function not in {None, doc.get("path")}
-                        or (state and doc["state"] not in state)
-                    ):
+                    if name != "job" or function not in {None, doc["path"]} or (states and doc["state"] not in states):
                         continue
                     asked.out.event(doc, tables.event(doc))
                     left = None if left is None else left - 1
