@@ -53,7 +53,6 @@ _ERROR: Final[Schema] = {
 
 _EVERYWHERE: Final = {
     400: "the request can't be taken: its JSON, its fields, a parameter",
-    405: "another method is served here",
     500: "a mistake inside; the log has it under the request id",
     503: "the app can't take it now: Retry-After says when to try again; OUTCOME_UNKNOWN if it may have happened",
 }
@@ -84,6 +83,13 @@ _OF_DOOR: Final[Mapping[Door, Mapping[int, str]]] = {
         504: "it took longer than it may",
     },
     "login": {401: "the key is missing or wrong", 403: "refused to another site's page", 429: "too many wrong keys"},
+}
+_MEDIA: Final = {  # of answers that are no JSON
+    "/admin/backup": "application/octet-stream",
+    "/admin/events": "text/event-stream",
+    "/metrics": "text/plain",
+    "/dashboard": "text/html",
+    "/dashboard/{asset}": "*/*",
 }
 _SCHEMES: Final[Mapping[str, Schema]] = {
     "dispatch": {"type": "http", "scheme": "bearer", "description": "the dispatch secret"},
@@ -248,13 +254,7 @@ def _call(route: Route, function: Function[..., Any], schemas: Mapping[str, Sche
 
 def _operation(route: Route, schemas: Mapping[str, Schema], components: Mapping[str, Schema]) -> Schema:
     """Return the operation of a route."""
-    told = {
-        str(status): {
-            "description": text,
-            **(_json({}) if status < 400 else _json({"$ref": _REF.format(model="Error")})),
-        }
-        for status, text in route.answers.items()
-    }
+    told = {str(status): _answered(route, status, text) for status, text in route.answers.items()}
     operation: Schema = {
         "operationId": f"{route.method.lower()} {route.path}",
         "tags": [route.path.strip("/").partition("/")[0]],
@@ -277,6 +277,12 @@ def _operation(route: Route, schemas: Mapping[str, Schema], components: Mapping[
         needed = bool(_resolved(body, components).get("required"))
         operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": body}}}
     return operation
+
+
+def _answered(route: Route, status: int, text: str) -> Schema:
+    if status >= 400:
+        return {"description": text, **_json({"$ref": _REF.format(model="Error")})}
+    return {"description": text, "content": {_MEDIA.get(route.path, "application/json"): {"schema": {}}}}
 
 
 def _errors(route: Route) -> dict[str, Schema]:

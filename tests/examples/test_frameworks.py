@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -115,6 +116,18 @@ def test_an_example_does_what_it_says_in_a_process_of_its_own(framework: str, tm
     assert "Traceback" not in said
     assert "Finished server process" in said
     assert not (tmp_path / "notes.db-wal").exists()  # closed in order: everything is in the file
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_clock_is_a_line_of_curl_that_shows_no_secret(tmp_path: Path) -> None:
+    """The recipes of docs/http.md: the header comes from a file, so that no list of processes has it."""
+    header = tmp_path / "dispatch.header"
+    header.write_text(f"Authorization: Bearer {DISPATCH}\n", "ascii")
+    with serving("starlette", tmp_path) as (client, _):
+        for path in ("/scheduler/tick", "/scheduler/schedules/nightly/dispatch"):
+            command = ["curl", "-fsS", "-m", "60", "-X", "POST", "-H", f"@{header}", f"{client.base_url}{path}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            assert "status" in json.loads(done.stdout) or "next_at" in json.loads(done.stdout)
 
 
 # ------------------------------------------------------------------ mounted anywhere

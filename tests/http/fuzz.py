@@ -218,6 +218,8 @@ def fuzz_documents(server: Server, found: Found, requests: int, number: int) -> 
 def _fuzz_operation(
     client: httpx.Client, found: Found, operation: Any, key: str, mode: GenerationMode, count: int, number: int
 ) -> None:
+    documented = {int(status) for status in operation.definition.raw["responses"]}
+
     @seed(number)
     @settings(
         max_examples=count,
@@ -240,7 +242,9 @@ def _fuzz_operation(
             request = client.build_request(kwargs["method"], kwargs["url"], headers=_latin(headers), **made)
         except (UnicodeError, ValueError, TypeError, httpx.InvalidURL):  # what this client can't even write
             return
-        _send(client, found, request)
+        status = _send(client, found, request)
+        if status is not None and status not in documented:
+            found.problems.append(f"{status} is not documented: {request.method} {str(request.url)[:200]}")
 
     try:
         send()
@@ -253,7 +257,7 @@ def _latin(headers: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
 
 
-def _send(client: httpx.Client, found: Found, request: httpx.Request) -> None:
+def _send(client: httpx.Client, found: Found, request: httpx.Request) -> int | None:
     what = f"{request.method} {str(request.url)[:200]} {request.content[:200]!r}"
     began = time.monotonic()
     try:
@@ -266,6 +270,8 @@ def _send(client: httpx.Client, found: Found, request: httpx.Request) -> None:
     else:
         headers = {name.lower(): value for name, value in answer.headers.items()}
         found.note(what, answer.status_code, headers, answer.content, time.monotonic() - began)
+        return answer.status_code if "x-request-id" in headers else None  # else it is uvicorn's own
+    return None
 
 
 # ------------------------------------------------------------------ raw bytes

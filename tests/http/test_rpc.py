@@ -410,6 +410,46 @@ async def test_what_an_error_inside_says_stays_inside(client: httpx.AsyncClient)
     assert "inside" not in answer.json()["error"]["message"].replace("the inside", "")
 
 
+async def test_a_client_that_goes_away_stops_nothing(site: Site) -> None:
+    """Whether the answer can still be given or not: what was begun runs to its end."""
+    messages = iter([{"type": "http.request", "body": b'{"text": "a"}', "more_body": False}])
+
+    async def receive() -> Any:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def gone(message: Any) -> None:
+        raise OSError("the connection is closed")
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/rpc/things:keep", "raw_path": b"", "query_string": b"", "root_path": "",
+        "headers": [(b"content-type", b"application/json")], "scheme": "http", "server": ("testserver", 80),
+        "client": ("10.0.0.1", 1), "http_version": "1.1",
+    }  # fmt: skip
+    with pytest.raises((OSError, RuntimeError)):
+        await site.asgi(scope, receive, gone)
+    assert [row["text"] for row in await site.app.call("things:rows")] == ["a"]
+
+
+async def test_a_body_that_breaks_off_runs_nothing(site: Site) -> None:
+    messages = iter([{"type": "http.request", "body": b'{"text": "a"}', "more_body": True}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/rpc/things:keep", "raw_path": b"", "query_string": b"", "root_path": "",
+        "headers": [(b"content-type", b"application/json")], "scheme": "http", "server": ("testserver", 80),
+        "client": ("10.0.0.1", 1), "http_version": "1.1",
+    }  # fmt: skip
+    await site.asgi(scope, receive, send)
+    assert [message["status"] for message in sent if "status" in message] in ([400], [])
+    assert await site.app.call("things:rows") == []
+
+
 # ------------------------------------------------------------------ idempotency keys
 
 
