@@ -110,16 +110,17 @@ def _invalid(why: str) -> Problem:
 
 
 async def show(visit: Visit) -> Response:
-    """Answer with the schedules that wait for an outside clock, by name, and with their next ticks."""
+    """Answer with the schedules that wait for an outside clock, by name, and with their next ticks.
+
+    A page looks at `limit` crons of either clock, so it may be short, or empty, though there is another.
+    """
     which: WhichSchedules = visit.query
     crons = visit.served.crons
+    page = await crons.page(which.prefix, cursor=which.cursor, limit=which.limit)
     items: list[dict[str, Any]] = []
-    last = which.cursor or ""
-    async for info in crons.list(prefix=which.prefix):
-        if info.name <= last or info.clock != "external" or not info.enabled:
+    for info in page.items:
+        if info.clock != "external" or not info.enabled:
             continue
-        if len(items) == which.limit:
-            return answer({"items": items, "next_cursor": items[-1]["name"]})
         try:
             ticks = await crons.next_ticks(info.name, _TICKS)
         except (UnknownCron, InvalidCron):  # deleted since, or damaged
@@ -133,7 +134,7 @@ async def show(visit: Visit) -> Response:
                 "next_ticks": [moment(tick) for tick in ticks],
             }
         )
-    return answer({"items": items, "next_cursor": None})
+    return answer({"items": items, "next_cursor": page.next_cursor})
 
 
 _ANSWERS: Final = {

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from starlette.responses import Response
 
@@ -104,6 +104,8 @@ def _identity(value: Any) -> Any:
     """Return a value as JSON that is the same in every process: a set has an order of its own in each."""
     if isinstance(value, BaseModel):
         return {name: _identity(each) for name, each in value}
+    if isinstance(value, SecretStr | SecretBytes | Secret):  # else they would all be the same asterisks
+        return _identity(value.get_secret_value())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _identity(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -32,7 +32,7 @@ from runtime import (
     QueryCtx,
     Quota,
 )
-from runtime.http.rpc import shown
+from runtime.http.rpc import _scoped, shown
 from runtime.testing import Harness
 from tests.http.conftest import Site
 
@@ -55,6 +55,10 @@ class Point:
 @pydantic_dataclass
 class Name:
     first: str
+
+
+class Nested(BaseModel):
+    secret: bytes = Field(default=b"\xff")
 
 
 class Opaque:
@@ -499,6 +503,31 @@ async def test_only_a_mutation_can_be_recorded(client: httpx.AsyncClient, path: 
     assert (answer.status_code, error(answer)) == (400, "WRONG_KIND")
 
 
+@dataclasses.dataclass
+class Client:
+    token: SecretStr
+    roles: frozenset[str]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (Client(SecretStr("a"), frozenset()), Client(SecretStr("b"), frozenset()), False),
+        (Client(SecretStr("a"), frozenset("xyz")), Client(SecretStr("a"), frozenset("zyx")), True),
+        (Nested(secret=b"a"), Nested(secret=b"b"), False),
+        (("1", "2"), ("2", "1"), False),
+        ({"id": 1}, {"id": "1"}, False),
+        ("1", 1, False),
+        (None, "None", False),
+        ({"exp": 1}, {"exp": 2}, False),  # no claims of a token: it does not say whose it is
+    ],
+)
+def test_callers_are_told_apart_by_all_that_the_resolver_returned(one: Any, other: Any, same: bool) -> None:
+    """What is hidden when it is shown counts as well: two clients are not one because both their tokens are asterisks."""
+    assert (_scoped("k", one) == _scoped("k", other)) is same
+    assert _scoped("k", one) == _scoped("k", one) != _scoped("k2", one)
+
+
 async def test_callers_who_can_not_be_told_apart_have_no_keys() -> None:
     async def opaque(request: AuthRequest) -> Any:
         return Opaque()
@@ -535,10 +564,6 @@ async def test_rpc_can_be_switched_off(site: Site) -> None:
     transport = httpx.ASGITransport(app=site.app.asgi(http=Http(rpc=False)))
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         assert (await client.post("/rpc/things:rows", json={})).status_code == 404
-
-
-class Nested(BaseModel):
-    secret: bytes = Field(default=b"\xff")
 
 
 async def test_a_model_has_the_json_form_that_it_declares() -> None:
