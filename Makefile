@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint format types simulate coverage bench load overload recovery crash sigterm powerloss iofaults zones years clean
+.PHONY: help setup demo serve test check lint format types simulate coverage bench load overload recovery crash sigterm powerloss iofaults zones years debian clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ zones: .venv/ready ## every change of every time zone, 2000 to 2040, against a s
 
 years: .venv/ready ## simulated years of crons: crashes, outages, clock steps, deploys
 	$(BIN)/python -m tests.crons.years --seeds 2000
+
+debian: ## install Chromium, in which the dashboard is tested (Debian; root or sudo)
+	tests/debian/install chromium
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

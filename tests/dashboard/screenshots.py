@@ -71,7 +71,11 @@ def _log_in(page: Page, base: str, key: str) -> None:
 
 
 def _failed(base: str, key: str) -> str:
-    answer = httpx.get(f"{base.removesuffix('/dashboard')}/admin/jobs", params={"state": "failed", "limit": 1}, headers={"Authorization": f"Bearer {key}"})
+    answer = httpx.get(
+        f"{base.removesuffix('/dashboard')}/admin/jobs",
+        params={"state": "failed", "limit": 1},
+        headers={"Authorization": f"Bearer {key}"},
+    )
     return str(answer.raise_for_status().json()["items"][0]["id"])
 
 

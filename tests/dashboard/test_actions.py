@@ -185,4 +185,6 @@ def test_a_refusal_is_said_with_the_request_to_look_for(site: Site, page: Page) 
         status=503, json={"error": {"code": "UNAVAILABLE", "message": "the store is <i>busy</i>", "request_id": "r1"}}
     ))  # fmt: skip
     page.get_by_role("button", name="Run now").click()
-    expect(page.get_by_role("alert").filter(has_text="the store is <i>busy</i> (UNAVAILABLE, request r1)")).to_be_visible()
+    expect(
+        page.get_by_role("alert").filter(has_text="the store is <i>busy</i> (UNAVAILABLE, request r1)")
+    ).to_be_visible()

@@ -33,7 +33,12 @@ def page(tabs: Tabs) -> Iterator[Page]:
     opened.add_init_script(f"({POLICY})()")
     yield opened
     assert opened.evaluate("[window.pwned, window.broken]") == [None, []]
-    assert opened.evaluate("document.querySelectorAll('main script, main style, main iframe, main img, main form[action], main base').length") == 0
+    assert (
+        opened.evaluate(
+            "document.querySelectorAll('main script, main style, main iframe, main img, main form[action], main base').length"
+        )
+        == 0
+    )
 
 
 def rows(page: Page) -> list[str]:
@@ -46,7 +51,9 @@ def test_every_page_of_jobs_shows_text_as_text(filled: Site, page: Page) -> None
     shown: dict[str, str] = {}
     while True:
         page.wait_for_selector("tbody tr")
-        found = page.evaluate("() => [...document.querySelectorAll('main tbody tr')].map((row) => [row.dataset.id, row.textContent])")
+        found = page.evaluate(
+            "() => [...document.querySelectorAll('main tbody tr')].map((row) => [row.dataset.id, row.textContent])"
+        )
         shown |= dict(found)
         older = page.get_by_role("link", name="Older »")
         if not older.count():
@@ -98,7 +105,9 @@ def test_crons_show_names_notes_and_descriptions_as_they_are(filled: Site, page:
         assert name[:119] in everything, name
     for name in hostile.CRON_NAMES[::6]:
         go(page, f"#/crons?name={quote(name, safe='')}")
-        expect(page.get_by_role("heading", level=1)).to_have_text(name if len(name) <= 200 else name[:200] + "…", use_inner_text=False)
+        expect(page.get_by_role("heading", level=1)).to_have_text(
+            name if len(name) <= 200 else name[:200] + "…", use_inner_text=False
+        )
         page.wait_for_selector("#args-json")
         assert json.loads(page.locator("#args-json").text_content() or "") == {"text": name}
         expect(page.locator("main .notice.warn")).to_be_visible()
@@ -127,7 +136,13 @@ def test_a_phone_stands_it_too(filled: Site, tabs: Tabs) -> None:
 def test_an_address_made_by_a_stranger_does_nothing(filled: Site, page: Page) -> None:
     log_in(page, filled)
     for text in hostile.MARKUP:
-        for where in (f"#/jobs?text={quote(text)}&key={quote(text)}", f"#/jobs/{quote(text, safe='')}", f"#/crons?name={quote(text)}", f"#/{text}", "#/jobs/%E0%A4%A"):
+        for where in (
+            f"#/jobs?text={quote(text)}&key={quote(text)}",
+            f"#/jobs/{quote(text, safe='')}",
+            f"#/crons?name={quote(text)}",
+            f"#/{text}",
+            "#/jobs/%E0%A4%A",
+        ):
             go(page, where)
         page.wait_for_selector("main h1")
     go(page, "#/jobs?text=%3Cscript%3E")
@@ -136,7 +151,9 @@ def test_an_address_made_by_a_stranger_does_nothing(filled: Site, page: Page) ->
 
 def test_what_is_not_seen_is_marked_and_stays_what_it_is(filled: Site, page: Page) -> None:
     log_in(page, filled)
-    jobs = [job for job in filled.run(_latest(filled, "hostile:fail", "failed")) if job.error and "\u202egpj" in job.error]
+    jobs = [
+        job for job in filled.run(_latest(filled, "hostile:fail", "failed")) if job.error and "\u202egpj" in job.error
+    ]
     go(page, f"#/jobs/{jobs[0].id}")
     mark = page.locator(".error .unseen")
     expect(mark).to_have_attribute("data-code", "202E")

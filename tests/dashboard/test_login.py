@@ -92,7 +92,11 @@ def test_the_read_role_is_shown_no_button_that_changes_anything(site: Site, page
 
 def test_another_site_can_neither_log_in_nor_out(site: Site) -> None:
     with httpx.Client(base_url=site.url) as client:
-        for headers in ({"Origin": "http://evil.example", "X-Actor-Scheduler": "1"}, {"Sec-Fetch-Site": "cross-site"}, {}):
+        for headers in (
+            {"Origin": "http://evil.example", "X-Actor-Scheduler": "1"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {},
+        ):
             answer = client.post("/dashboard/login", json={"key": OPERATE}, headers=headers)
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "CROSS_SITE")
             assert "set-cookie" not in answer.headers

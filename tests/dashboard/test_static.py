@@ -19,7 +19,7 @@ FILE_LINES_MAX = 450
 # Ways to make markup, code or addresses out of text.
 NEVER = (
     "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "createContextualFragment", "setHTML",
-    "eval(", "new Function", "setTimeout(\"", "setTimeout('", "srcdoc", "javascript:", ".cssText", "postMessage", "http://",
+    "eval(", "new Function", 'setTimeout("', "setTimeout('", "srcdoc", "javascript:", ".cssText", "postMessage", "http://",
     "https://", "import(",
 )  # fmt: skip
 SVG_NAMESPACE = '"http://www.w3.org/2000/svg"'
@@ -41,7 +41,10 @@ def test_attributes_are_set_in_one_place() -> None:
     setters = {name for name in SCRIPTS if "createElement" in text(name) or ".setAttributeNS" in text(name)}
     assert setters == {"dom.js", "health.js"}  # and the link of a download, which leads to a blob of the page's own
     set_elsewhere = {
-        attribute for name in SCRIPTS if name != "dom.js" for attribute in re.findall(r'setAttribute\("([\w-]+)"', text(name))
+        attribute
+        for name in SCRIPTS
+        if name != "dom.js"
+        for attribute in re.findall(r'setAttribute\("([\w-]+)"', text(name))
     }
     assert set_elsewhere <= {"aria-current", "aria-label", "aria-pressed", "aria-busy", "title"}
 
@@ -57,7 +60,7 @@ def test_the_page_itself_has_nothing_inline_and_nothing_from_elsewhere() -> None
 def test_whatever_is_named_is_there_and_all_that_is_there_is_named() -> None:
     named = set(re.findall(r'dashboard/([\w.-]+)"', text("index.html")))
     for script in SCRIPTS:
-        named |= {found for found in re.findall(r'from "\./([\w.-]+)"', text(script))}
+        named |= set(re.findall(r'from "\./([\w.-]+)"', text(script)))
     assert named | {"index.html"} == set(dashboard.assets())
 
 
@@ -98,7 +101,15 @@ def test_every_file_forbids_what_the_page_does_not_need(path: str, served: Site)
 
 
 def test_what_is_not_a_file_of_the_page_is_not_there(served: Site) -> None:
-    for name in ("none.js", "index.html", "..%2fdashboard.py", "%2e%2e%2fdashboard.py", "style.css%00", "STYLE.CSS", "."):
+    for name in (
+        "none.js",
+        "index.html",
+        "..%2fdashboard.py",
+        "%2e%2e%2fdashboard.py",
+        "style.css%00",
+        "STYLE.CSS",
+        ".",
+    ):
         assert httpx.get(f"{served.url}/dashboard/{name}").status_code in {404, 405}, name
 
 

@@ -72,6 +72,6 @@ function chart(minutes, width, at) {
     local(minutes[index].minute, { seconds: false }).slice(-5));
   return s("svg", { class: "chart", width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true" },
     s("line", { class: "lane", x1: 0, x2: width, y1: UP + 0.5, y2: UP + 0.5 }), parts,
-    s("text", { class: "label", x: 0, y: 10, "text-anchor": "start" }, `up to ${count(up)} a minute`),
+    parts.some(Boolean) ? s("text", { class: "label", x: 0, y: 10, "text-anchor": "start" }, `up to ${count(up)} a minute`) : null,
     label(0, "start"), label(Math.floor(minutes.length / 2), "middle"), label(minutes.length - 1, "end"));
 }
