@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         f"\n  the shop        {url}\n  its dashboard   {url}/scheduler/dashboard\n  the key         {where}\n",
         flush=True,
     )
+    # uvicorn stops at SIGTERM, then raises it again for whoever was there before: the crowd shall end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     crowd = customers(url, given.customers)
     try:
         uvicorn.run("examples.shop.main:api", port=given.port, log_level="warning", timeout_graceful_shutdown=5)
