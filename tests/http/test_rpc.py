@@ -113,6 +113,16 @@ async def give(ctx: QueryCtx[Any], *, what: str) -> Any:
 
 
 @ns.mutation(access="public")
+async def give_once(ctx: MutationCtx[Any], *, what: str) -> Any:
+    return RETURNED[what][0]
+
+
+@ns.mutation(access="public")
+async def last(ctx: MutationCtx[Any]) -> timedelta:
+    return timedelta(minutes=90)
+
+
+@ns.mutation(access="public")
 async def keep(ctx: MutationCtx[Any], *, text: str, unshowable: str | None = None) -> Any:
     done = await ctx.db.execute("INSERT INTO things (text, who) VALUES (?, ?)", [text, str(ctx.auth)])
     return UNSHOWABLE[unshowable] if unshowable is not None else done.lastrowid
@@ -465,6 +475,29 @@ async def keep_(client: httpx.AsyncClient, key: str, user: str | None = None, te
 async def test_a_call_that_is_sent_again_takes_effect_once(site: Site, client: httpx.AsyncClient) -> None:
     first, again, other = [await keep_(client, key) for key in ("k1", "k1", "k2")]
     assert (first.json(), again.json(), other.json()) == ({"result": 1}, {"result": 1}, {"result": 2})
+
+
+NOT_KEPT = {"whole", "text", "not a number", "infinite", "dataclass"}  # no values of the store: see what is said then
+
+
+@pytest.mark.parametrize("what", sorted(RETURNED.keys() - {"span"}))
+async def test_a_resend_gets_the_first_answer(client: httpx.AsyncClient, what: str) -> None:
+    """It comes from the file, and reads as it did; what the file can't keep is a conflict that says that it happened."""
+    first, again = [
+        await client.post("/rpc/things:give_once", json={"what": what}, headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    ]
+    assert first.status_code == 200
+    if what in NOT_KEPT:
+        assert (again.status_code, error(again)) == (409, "KEY_CONFLICT")
+        assert "succeeded" in again.json()["error"]["message"]
+    else:
+        assert again.text == first.text
+
+
+async def test_a_resend_gets_the_first_answer_in_the_form_that_the_hint_says(client: httpx.AsyncClient) -> None:
+    answers = [await client.post("/rpc/things:last", json={}, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert [answer.json() for answer in answers] == [{"result": "PT1H30M"}] * 2
 
 
 async def test_one_key_stands_for_one_call(client: httpx.AsyncClient) -> None:
