@@ -84,6 +84,39 @@ async def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path, monkeypatc
             assert (await client.post("/admin/backup")).status_code == 200
 
 
+async def test_a_server_that_tells_of_the_client_s_end_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers take what is sent to nobody, and tell it by a message instead: the rest is not read any more."""
+    monkeypatch.setattr(admin_backup, "CHUNK", 512)
+    app, http = make_app(), make_http()
+    async with Harness(app, db=tmp_path / "app.db") as harness:
+        site = Site(app, harness, http, app.asgi(http=http))
+        scope = await scope_of(site)
+        scope["asgi"]["spec_version"] = "2.3"
+        gone, sent = asyncio.Event(), list[int]()
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.body":
+                sent.append(len(message["body"]))
+                if len(sent) == 3:
+                    gone.set()
+                    await asyncio.Event().wait()  # nobody takes it
+
+        await asyncio.wait_for(_ended(site.asgi(scope, receive, send)), 10)
+        assert sent == [512] * 3
+        assert beside(tmp_path / "app.db") == set()
+        async with site.client(OPERATE) as client:
+            assert (await client.post("/admin/backup")).status_code == 200
+
+
 async def _ended(serving: Any) -> None:
     """Wait until a request was served, or its client was told to be gone."""
     from starlette.requests import ClientDisconnect
