@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -60,7 +59,6 @@ def ask(context: click.Context, options: dict[str, Any], command: Callable[[Aske
     world = context.find_object(World) or World()
     out = Output(as_json=options["as_json"], for_people=world.people)
     reach = Reach(**{name: options[name] for name in Reach.__dataclass_fields__})
-    logging.getLogger("actor_scheduler").setLevel(logging.ERROR)  # what a closed file has to say is in the answers
 
     async def run() -> None:
         async with connect(reach, world) as client:

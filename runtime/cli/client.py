@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from runtime.http.secrets import Secrets
 from runtime.offline import OfflineApp, check_private, in_use
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
 _CONNECT_SECONDS: Final = 10.0
@@ -98,7 +99,7 @@ class Client:
                 yield response
 
     @contextlib.contextmanager
-    def _troubles(self) -> Any:
+    def _troubles(self) -> Iterator[None]:
         try:
             yield
         except httpx.TimeoutException:
@@ -183,6 +184,7 @@ async def _open_file(path: Path, world: World) -> AsyncIterator[Client]:
         raise Trouble(MISSING, f"there is no file {path}")
     key = secrets.token_urlsafe(32)  # nobody else can reach this surface; its doors are kept shut all the same
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_quiet())
         try:
             check_private(path)
             app = await stack.enter_async_context(OfflineApp(path, clock=world.clock))
@@ -198,6 +200,18 @@ async def _open_file(path: Path, world: World) -> AsyncIterator[Client]:
             )
         )
         yield Client(http, str(path), closed=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave warnings about what stands in a file to the answers: a paused scheduler, say."""
+    log = logging.getLogger("actor_scheduler")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _headers(key: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,6 +40,7 @@ class Desk:
     people: bool | None = False
     prefix: str = ""
     crons: bool = False  # whether they tick by themselves
+    prepare: Callable[[Harness[Any]], object] = lambda _: None
     asked: list[httpx.Request] = field(default_factory=list)
     answer: Callable[[httpx.Request], httpx.Response] | None = None  # instead of the app
 
@@ -48,7 +50,12 @@ class Desk:
         given = {"ACTOR_SCHEDULER_URL": "" if named else URL + self.prefix, "ACTOR_SCHEDULER_KEY": self.key}
         given |= {"ACTOR_SCHEDULER_KEY_FILE": None, "ACTOR_SCHEDULER_DEPLOY_KEY": None, **(env or {})}
         world = World(clock=VirtualClock(from_datetime(self.at)), people=self.people, transport=self._transport)
-        return CliRunner().invoke(cli, list(words), obj=world, input=input, env=given)
+        log = logging.getLogger("actor_scheduler")  # of the app, which is another process as a rule
+        log.disabled = True
+        try:
+            return CliRunner().invoke(cli, list(words), obj=world, input=input, env=given)
+        finally:
+            log.disabled = False
 
     def json(self, *words: str, code: int = 0, **options: Any) -> Any:
         """Run a command for programs, and return its one document."""
@@ -62,7 +69,9 @@ class Desk:
             yield httpx.MockTransport(self._answer)
             return
         app = self.make()
-        async with Harness(app, db=self.path, start=self.at, crons=self.crons):
+        harness = Harness(app, db=self.path, start=self.at, crons=self.crons)
+        self.prepare(harness)
+        async with harness:
             inner = httpx.ASGITransport(app=app.asgi(prefix=self.prefix, http=make_http()))
             yield _Noting(inner, self.asked)
 
