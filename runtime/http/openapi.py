@@ -237,7 +237,11 @@ def _call(route: Route, function: Function[..., Any], schemas: Mapping[str, Sche
             "content": {"application/json": {"schema": schemas[f"{function.path} arguments"]}},
         },
         "security": [dict(option) for option in _SECURITY["rpc"]],
-        "responses": {"200": {"description": route.answers.get(200, "done"), **_json(told)}, **_errors(route)},
+        "responses": {
+            "200": {"description": route.answers.get(200, "done"), **_json(told)},
+            **_errors(route),
+            "4XX": {"description": "as the function says", **_json({"$ref": _REF.format(model="Error")})},
+        },
     }
     if function.kind == "mutation":
         operation["parameters"] = [
