@@ -220,6 +220,23 @@ class SchedulerMachine(RuleBasedStateMachine):
             job.state = "canceled"
         return job.state == "canceled"
 
+    @rule(job_id=ids)
+    def promote(self, job_id: str) -> None:
+        job = self.model.jobs[job_id]
+        assert self.run(self.harness.scheduler.promote(job_id)) == (job.state == "pending")
+        if job.state == "pending":
+            job.fire_at_us = min(job.fire_at_us, self.model.now_us)
+        self.settle()
+
+    @rule(kind=st.sampled_from(["effect", "act"]))
+    def cancel_many(self, kind: str) -> None:
+        wanted = "mutation" if kind == "effect" else "action"
+        pending = [job for job in self.model.jobs.values() if (job.kind, job.state) == (wanted, "pending")]
+        assert self.run(self.harness.scheduler.list(text=f"WORK:{kind}").cancel()) == len(pending)
+        for job in pending:
+            job.state = "canceled"
+        self.settle()
+
     @rule(job_id=ids, fails=st.booleans())
     def cancel_in_a_mutation(self, job_id: str, fails: bool) -> None:
         op = next(ops)
@@ -301,14 +318,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_started_early(self) -> None:
         rows = self.raw(
-            "SELECT seq FROM _scheduler_jobs WHERE started_at_us < scheduled_at_us OR completed_at_us < started_at_us"
+            "SELECT seq FROM _scheduler_jobs WHERE (started_at_us < fire_at_us AND state <> 'pending')"
+            " OR completed_at_us < started_at_us"
         )
         assert rows == []
 
     @invariant()
     def mutations_ran_in_order(self) -> None:
         rows = self.raw(
-            "SELECT started_at_us, scheduled_at_us, seq FROM _scheduler_jobs JOIN effects ON op ="
+            "SELECT started_at_us, fire_at_us, seq FROM _scheduler_jobs JOIN effects ON op ="
             " json_extract(msgpack_to_json(args), '$.op') WHERE kind = 'mutation' AND state = 'success'"
             " AND attempt = 1 AND created_at_us < started_at_us ORDER BY n"
         )
