@@ -48,9 +48,9 @@ async def drain(
     """
     running = engine.running()
     running.actor.check_usable()
-    clock, total = running.clock, engine.meter.total
+    clock = running.clock
     began_us = clock.monotonic_us()
-    before = (total.started, total.success, total.failed, total.canceled, total.retried)
+    before = engine.meter.total
     with running.actor.stirring.listen() as stirred:
         end = _End(engine, budget_us, stirred)
         try:
@@ -58,7 +58,7 @@ async def drain(
                 await _until(engine, end, stirred)
         finally:
             end.stop()
-    after = (total.started, total.success, total.failed, total.canceled, total.retried)
+    after = engine.meter.total
     started, succeeded, failed, canceled, retrying = (now - then for now, then in zip(after, before, strict=True))
     overview: Overview = await running.store.query(lambda snapshot: snapshot.overview(), None)
     return Drained(

@@ -76,7 +76,7 @@ class Feed:
     def __init__(self) -> None:
         self._log: deque[JobHappened | Changed] = deque(maxlen=EVENTS_KEPT)  # the last ones, without a gap
         self.number = 0  # of the last event
-        self._listeners: set[Listener] = set()
+        self.listeners: set[Listener] = set()  # while there are none, there is no need to tell anything
         self._waiting: dict[Listener, asyncio.Future[None]] = {}
         self._pacing: asyncio.TimerHandle | None = None  # some were woken just now: nobody is before it rings
         self._changing: asyncio.TimerHandle | None = None  # a `Changed` was published just now
@@ -85,23 +85,18 @@ class Feed:
 
     def __len__(self) -> int:
         """Return how many listeners there are."""
-        return len(self._listeners)
-
-    @property
-    def active(self) -> bool:
-        """Whether anybody listens: whether it is worth making an event."""
-        return bool(self._listeners)
+        return len(self.listeners)
 
     # ------------------------------------------------------------ publishing
 
     def starting(self, job: DueJob) -> None:
         """Tell that an attempt starts; its claim, or the mutation itself, is durable."""
-        if self._listeners:
+        if self.listeners:
             self._publish(_happened(job, "in_progress", job.dispatched_at_us))
 
     def attempted(self, job: DueJob, outcome: Outcome, ended_at_us: int) -> None:
         """Tell how an attempt ended; that is durable."""
-        if not self._listeners:
+        if not self.listeners:
             return
         match outcome:
             case Succeeded():
@@ -116,7 +111,7 @@ class Feed:
 
     def changed(self, what: Iterable[What]) -> None:
         """Tell that something else has changed: at once, or together with what else changes within a quarter second."""
-        if not self._listeners:
+        if not self.listeners:
             return
         self._changed.update(dict.fromkeys(what))
         if self._changing is None:
@@ -140,21 +135,21 @@ class Feed:
     @contextlib.asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
         """Yield a listener of what is published from now on. Raises Overloaded when LISTENERS_MAX listen."""
-        if len(self._listeners) >= LISTENERS_MAX:
+        if len(self.listeners) >= LISTENERS_MAX:
             msg = f"{LISTENERS_MAX} listeners are connected, and no more are taken"
             raise Overloaded(msg)
         listener = Listener(self, ended=self._closed)
-        self._listeners.add(listener)
+        self.listeners.add(listener)
         try:
             yield listener
         finally:
-            self._listeners.discard(listener)
-            if not self._listeners:
+            self.listeners.discard(listener)
+            if not self.listeners:
                 self._rest()
 
     def end(self) -> None:
         """Let those who listen now end, once they have read what was published; others may listen afterwards."""
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.end()
 
     def close(self) -> None:
@@ -187,7 +182,7 @@ class Feed:
 
     def _pace(self, unread: int) -> None:
         pause = WAKE_PACE_SECONDS + min(unread, len(self._log)) * EVENT_PACE_SECONDS
-        self._pacing = asyncio.get_running_loop().call_later(pause * len(self._listeners), self._wake)
+        self._pacing = asyncio.get_running_loop().call_later(pause * len(self.listeners), self._wake)
 
     async def news(self, listener: Listener) -> None:
         """Return when it is the listener's turn to read, or to end."""

@@ -38,6 +38,16 @@ class Minute(NamedTuple):
     retried: int
 
 
+class Total(NamedTuple):
+    """Attempts that were started, and how those ended that have; `retried` are failed ones that another follows."""
+
+    started: int
+    success: int
+    failed: int
+    canceled: int
+    retried: int
+
+
 class Recent(NamedTuple):
     """What the last five minutes were like; None where nothing was measured in them."""
 
@@ -63,11 +73,14 @@ class Histogram:
         self._slot = 0
         self._slots: deque[tuple[int, list[int], int]] = deque(maxlen=SLOTS_KEPT)
 
-    def add(self, value: int) -> None:
-        """Count a value. O(log n) of the number of bounds."""
-        self._filling[bisect_left(self.bounds, value)] += 1
-        self._filling_sum += value
-        self.sum += value
+    def add(self, *values: int) -> None:
+        """Count values. O(log n) of the number of bounds, each."""
+        filling, bounds = self._filling, self.bounds
+        for value in values:
+            filling[bisect_left(bounds, value)] += 1
+        total = sum(values)
+        self._filling_sum += total
+        self.sum += total
 
     def turn_to(self, slot: int) -> None:
         """Count from now on into this slot: those before it are full."""
@@ -143,7 +156,6 @@ class Meter:
         self.functions: Final = {name: FunctionCounts() for name in (*dict.fromkeys(paths.values()), UNKNOWN)}
         self._by_path: Final = {path: self.functions[name] for path, name in paths.items()}
         self._unknown: Final = self.functions[UNKNOWN]
-        self.total: Final = FunctionCounts()
         self.commit: Final = Histogram(SPANS_US)
         self.batch: Final = Histogram(SIZES)
         self.lag: Final = Histogram(SPANS_US)
@@ -153,64 +165,71 @@ class Meter:
 
     # ------------------------------------------------------------ what happens
 
-    def turned(self, units: int, took_us: int) -> None:
-        """Count a turn: how many units it had, and how long they and their commit took."""
+    def turned(self, units: int, took_us: int, lags_us: Sequence[int] = ()) -> None:
+        """Count a turn: how many units it had, and how long they and their commit took.
+
+        `lags_us` is how long after their fire times the attempts among them were dispatched.
+        """
         slot = self._monotonic() // SLOT_US
         self.commit.turn_to(slot)
         self.batch.turn_to(slot)
         self.lag.turn_to(slot)
         self.commit.add(took_us)
         self.batch.add(units)
+        if lags_us:  # a clock that was set back makes one negative
+            self.lag.add(*(lags_us if min(lags_us) >= 0 else [max(lag, 0) for lag in lags_us]))
 
     def fired(self, runs: int, dropped: int) -> None:
         """Count the ticks of a cron that have come: those that run, and those that do not."""
         self.ticks_run += runs
         self.ticks_dropped += dropped
 
-    def late(self, lag_us: int) -> None:
-        """Count how long after its fire time an attempt was dispatched."""
-        self.lag.add(max(lag_us, 0))
-
     def started(self, path: str) -> None:
         """Count an attempt that starts."""
-        self.total.started += 1
         self._by_path.get(path, self._unknown).started += 1
 
     def ended(self, path: str, outcome: Outcome, at_us: int) -> None:
         """Count an attempt that ended, and how."""
-        counts, total, minute = self._by_path.get(path, self._unknown), self.total, self._minute(at_us)
+        counts = self._by_path.get(path, self._unknown)
+        minute = self._minutes.get(at_us // MINUTE_US) or self._begin_minute(at_us // MINUTE_US)
+        if isinstance(outcome, Succeeded):  # the one that there are many of
+            counts.success += 1
+            minute[0] += 1
+            return
+        failure: Failed | None = None
         match outcome:
-            case Succeeded():
-                counts.success += 1
-                total.success += 1
-                minute[0] += 1
-                return
             case Failed():
-                failure: Failed | None = outcome
+                failure = outcome
                 counts.failed += 1
-                total.failed += 1
                 minute[1] += 1
             case Stopped(failure):
                 counts.canceled += 1
-                total.canceled += 1
                 minute[2] += 1
             case Again(failure):
                 counts.retried += 1
-                total.retried += 1
                 minute[3] += 1
         if failure is not None:
             counts.failures[failure.cause] = counts.failures.get(failure.cause, 0) + 1
 
-    def _minute(self, at_us: int) -> list[int]:
-        number = at_us // MINUTE_US
-        minute = self._minutes.get(number)
-        if minute is None:
-            if len(self._minutes) > MINUTES_KEPT:  # the oldest by the clock: it may have been set back
-                del self._minutes[min(self._minutes)]
-            minute = self._minutes[number] = [0, 0, 0, 0]
+    def _begin_minute(self, number: int) -> list[int]:
+        if len(self._minutes) > MINUTES_KEPT:  # the oldest by the clock: it may have been set back
+            del self._minutes[min(self._minutes)]
+        minute = self._minutes[number] = [0, 0, 0, 0]
         return minute
 
     # ------------------------------------------------------------ what is told
+
+    @property
+    def total(self) -> Total:
+        """The attempts of all functions, until now."""
+        every = self.functions.values()
+        return Total(
+            sum(counts.started for counts in every),
+            sum(counts.success for counts in every),
+            sum(counts.failed for counts in every),
+            sum(counts.canceled for counts in every),
+            sum(counts.retried for counts in every),
+        )
 
     def minutes(self, now_us: int) -> list[Minute]:
         """Return the last 60 minutes, this one among them, the oldest first."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("actor_scheduler")
 
+_STARTED: Final = (Ran, Claimed)
 _OF_CRONS: Final = (*get_args(CronUnit), StageCrons, ActivateCrons)
 
 
@@ -27,37 +28,41 @@ class Observing:
     """Passes on what the actor tells. Never raises: nothing that watches can hurt a job."""
 
     def __init__(self, hooks: Hooks, meter: Meter, feed: Feed) -> None:
-        self._hooks = hooks
+        self._hooks = hooks if hooks.any else None  # they come before the start, so none is added any more
         self._meter = meter
         self._feed = feed
 
     def starting(self, job: DueJob) -> None:
         """Tell of an attempt that is about to start."""
-        self._hooks.starting(job)
         self._meter.started(job.path)
-        self._feed.starting(job)
+        if self._hooks is not None:
+            self._hooks.starting(job)
+        if self._feed.listeners:
+            self._feed.starting(job)
 
     def attempted(self, job: DueJob, outcome: Outcome, ended_at_us: int) -> None:
         """Tell of an attempt that ended."""
-        self._hooks.attempted(job, outcome, ended_at_us)
         self._meter.ended(job.path, outcome, ended_at_us)
-        self._feed.attempted(job, outcome, ended_at_us)
+        if self._hooks is not None:
+            self._hooks.attempted(job, outcome, ended_at_us)
+        if self._feed.listeners:
+            self._feed.attempted(job, outcome, ended_at_us)
 
     def turned(self, units: Sequence[Unit], result: TurnResult, took_us: int) -> None:
         """Tell of a turn that came back from the store."""
-        replies, meter = result.replies, self._meter
-        meter.turned(len(replies), took_us)
+        replies, lags = result.replies, []
         for place in range(len(replies) - 1, -1, -1):  # commands go first, and there may be thousands
-            unit = units[place]
+            unit, reply = units[place], replies[place]
             if isinstance(unit, RunDue):
-                match replies[place]:
-                    case Done(Ran(job) | Claimed(job)):
-                        meter.late(job.dispatched_at_us - unit.entry.fire_at_us)
-                    case Done(Fired(_, runs, drops)):
-                        meter.fired(runs, sum(drop.count for drop in drops))
+                value = reply.value if isinstance(reply, Done) else None
+                if isinstance(value, _STARTED):
+                    lags.append(value.job.dispatched_at_us - unit.entry.fire_at_us)
+                elif isinstance(value, Fired):
+                    self._meter.fired(value.runs, sum(drop.count for drop in value.drops))
             elif not isinstance(unit, Prune):
                 break
-        if self._feed.active:
+        self._meter.turned(len(replies), took_us, lags)
+        if self._feed.listeners:
             self._feed.changed(_changed(units, result))
 
 

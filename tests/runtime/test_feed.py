@@ -168,7 +168,7 @@ async def test_nothing_is_made_for_nobody() -> None:
     feed.starting(job(1))
     feed.attempted(job(1), Succeeded(), 5)
     feed.changed(["jobs"])
-    assert (feed.number, len(feed._log), timers.set, feed.active) == (0, 0, [], False)
+    assert (feed.number, len(feed._log), timers.set) == (0, 0, [])
     async with feed.listen():
         feed.starting(job(1))
         feed.changed(["jobs"])
@@ -307,7 +307,7 @@ async def test_who_is_canceled_while_waiting_leaves_nothing_behind() -> None:
         task.cancel()
         await asyncio.wait([task])
         feed.starting(job(1))
-    assert (feed._waiting, feed._listeners, timers.set, len(feed._log)) == ({}, set(), [], 0)
+    assert (feed._waiting, feed.listeners, timers.set, len(feed._log)) == ({}, set(), [], 0)
 
 
 async def test_end_lets_go_of_those_who_listen_and_close_of_everybody() -> None:

@@ -145,8 +145,7 @@ def test_what_nobody_measured_is_none() -> None:
     meter = meter_at(now)
     assert meter.recent() == (None,) * 5
     meter.turned(4, 1_000)
-    meter.turned(2, 1_000)
-    meter.late(-5)
+    meter.turned(2, 1_000, [-5, 3])
     recent = meter.recent()
     assert recent.batch_mean == 3
     assert recent.commit_p50_us == pytest.approx(900, rel=0.2)
