@@ -51,8 +51,10 @@ async def call(visit: Visit) -> Response:
     headers = request.headers
     _check_headers(headers)
     engine = served.engine()
-    asked = served.principal(_INVOKER, headers)
-    auth = await within(engine.clock, RESOLVER_US_MAX, asked, "the auth resolver did not answer")
+    auth = None
+    if engine.prepares:  # the app has a resolver
+        asked = served.principal(_INVOKER, headers)
+        auth = await within(engine.clock, RESOLVER_US_MAX, asked, "the auth resolver did not answer")
     path: str = request.path_params["path"]
     known = len(path) <= PATH_CHARS_MAX and _PATH.fullmatch(path) is not None and engine.registry.has(path)
     if not known or not may_call(_INVOKER, engine.registry.resolve(path).access):
