@@ -209,7 +209,18 @@ def serving(side: str, folder: Path) -> Iterator[Server]:
 def ask(server: Server, wrk: str, script: Path, clients: int, seconds: float, into: Side | None) -> int:
     """Let wrk ask for a while; return how many requests were answered."""
     cpu_s = server.cpu_s()
-    command = [wrk, "-t1", f"-c{clients}", f"-d{max(round(seconds), 1)}s", "--latency", "-s", str(script), server.url]
+    command = [
+        wrk,
+        "-t1",
+        f"-c{clients}",
+        f"-d{max(round(seconds), 1)}s",
+        "--timeout",
+        "60s",
+        "--latency",
+        "-s",
+        str(script),
+        server.url,
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise SystemExit(f"the server did not answer every request well:\n{said}")
