@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from actor_scheduler.limits import PAGE_MAX
@@ -21,7 +21,10 @@ from runtime.testing import Harness
 from tests.http.asking import Json, audit, got, sent, walk
 from tests.http.conftest import OPERATE, READ, Site, make_app, make_http
 
-LAWS = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+LAWS = settings(
+    max_examples=15, deadline=None, derandomize=True, database=None,
+    phases=(Phase.explicit, Phase.generate),  # each example is an app: to make a failing one smaller would take minutes
+)  # fmt: skip
 UNKNOWN = "0000000000000fff63e70682c2094cac"  # reads like an id
 
 
@@ -338,6 +341,11 @@ async def test_a_running_job_is_asked_to_stop(operator: httpx.AsyncClient) -> No
             assert await sent(client, f"/admin/jobs/{job_id}/cancel", {"running": True}) == {"changed": True}
             await harness.settle()
             assert (await got(client, f"/admin/jobs/{job_id}"))["state"] == "canceled"
+            body = {"path": "slow:wait", "timeout": "30s", "retry": 2}
+            job_id = (await sent(client, "/admin/jobs", body, 201))["id"]
+            await harness.advance(minutes=5)
+            job = await got(client, f"/admin/jobs/{job_id}")
+            assert (job["state"], job["cause"], job["attempt"]) == ("failed", "timeout", 2)
 
 
 @pytest.mark.parametrize("step", ["", "/cancel", "/retry", "/drop", "/promote"])
