@@ -10,6 +10,7 @@ import click
 
 from runtime.cli.client import Client, Reach, World, connect
 from runtime.cli.output import Output
+from runtime.cli.trouble import UNREACHED, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,7 +63,11 @@ def ask(context: click.Context, options: dict[str, Any], command: Callable[[Aske
 
     async def run() -> None:
         async with connect(reach, world) as client:
-            await command(Asked(client, out, world))
+            try:
+                await command(Asked(client, out, world))
+            except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+                msg = f"{client.where} answers in a form that this release does not know ({type(error).__name__})"
+                raise Trouble(UNREACHED, msg) from error
 
     asyncio.run(run())
 

@@ -84,7 +84,7 @@ class Client:
             raise await self._refusal(response)
         try:
             return response.json()
-        except (ValueError, UnicodeError):
+        except (ValueError, UnicodeError, RecursionError):
             raise Trouble(UNREACHED, f"{self.where} does not answer as an app's administration does") from None
 
     @contextlib.asynccontextmanager

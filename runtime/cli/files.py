@@ -123,9 +123,8 @@ def _check_target(place: Path, *, overwrite: bool) -> None:
 async def _receive(asked: Asked, place: Path, *, overwrite: bool) -> dict[str, Any]:
     """Write what is sent under another name, and give it its own once it is whole, checked and on disk."""
     with _part(place) as (part, name):
-        with asked.out.working("the app makes the copy"):
-            response, digest, length = await _write(asked.client, part, asked.out)
-        expected = response.get(_SHA256)
+        headers, digest, length = await _write(asked.client, part, asked.out)
+        expected = headers.get(_SHA256)
         if expected is not None and digest != expected.lower():
             raise Trouble(REFUSED, f"what arrived is not what was sent (sha256 {digest}, not {expected}): try again")
         part.flush()
@@ -138,7 +137,9 @@ async def _receive(asked: Asked, place: Path, *, overwrite: bool) -> dict[str, A
 
 async def _write(client: Client, part: BinaryIO, out: Output) -> tuple[Any, str, int]:
     digest, length = hashlib.sha256(), 0
-    async with client.stream("POST", "backup", json={}) as response:
+    async with contextlib.AsyncExitStack() as stack:
+        with out.working("the app makes the copy"):
+            response = await stack.enter_async_context(client.stream("POST", "backup", json={}))
         total = response.headers.get("content-length", "")
         with out.working("receiving", int(total) if total.isdigit() else None) as advance:
             async for piece in response.aiter_bytes():

@@ -38,6 +38,13 @@ def moment(said: object, now: datetime) -> str:
     return "-" if when is None else f"{when:%Y-%m-%d %H:%M:%S}Z ({relative(when, now)})"
 
 
+def brief(said: object, now: datetime) -> str:
+    """Return a moment as `moment` does, without the date where it is today's."""
+    when = parsed(said)
+    whole = moment(said, now)
+    return whole if when is None or when.date() != now.astimezone(UTC).date() else whole.partition(" ")[2]
+
+
 def parsed(said: object) -> datetime | None:
     """Return the moment that a document says; None when it says none."""
     if not isinstance(said, str):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import click
 from rich.cells import cell_len
@@ -33,8 +33,11 @@ _STYLES = {
 }
 
 
+_WHOLE_MAX: Final = 34  # cells: an id, or a moment
+
+
 class Table(NamedTuple):
-    """Rows under a head; the first column is what a row is known by, and is never broken."""
+    """Rows under a head."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -129,10 +132,10 @@ def _console() -> Console:
 
 
 def _rich(head: Sequence[str], rows: Sequence[Sequence[str]]) -> RichTable:
-    """Return a table that fits the terminal: long cells are folded, names are not."""
+    """Return a table that fits the terminal: columns with long cells are folded, ids and moments are not."""
     table = RichTable(box=None, pad_edge=False, header_style="bold")
-    for at, name in enumerate(head):
-        table.add_column(Text(name), overflow="fold", no_wrap=at == 0)
+    for name, column in zip(head, zip(*rows, strict=True), strict=True):
+        table.add_column(Text(name), overflow="fold", no_wrap=max(map(cell_len, column)) <= _WHOLE_MAX)
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     return table

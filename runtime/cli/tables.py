@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.cli.moments import moment, parsed, size, span
+from runtime.cli.moments import brief, moment, parsed, size, span
 from runtime.cli.output import Block, Facts, Lines, Table
 from runtime.cli.text import short, shown
 
@@ -16,24 +16,23 @@ Document = dict[str, Any]
 
 _ERROR_CHARS: Final = 100  # of an error, in a list
 _NAME_CHARS: Final = 80
+_SINCE: Final = {"pending": "fire_at", "in_progress": "started_at"}  # what a list says of a job
 
 
 def jobs(items: Sequence[Document], now: datetime) -> Table:
-    """Return jobs as a list: of each when it is due, or when it ended."""
+    """Return jobs as a list: of each when it is due, when it started, or when it ended."""
     rows = [
         (
             str(job["id"]),
             short(str(job["path"]), _NAME_CHARS),
             str(job["state"]),
             str(job["attempt"]),
-            moment(job.get("completed_at") or job.get("started_at") or job.get("fire_at"), now)
-            if job["state"] != "pending"
-            else moment(job.get("fire_at"), now),
+            brief(job.get(_SINCE.get(job["state"], "completed_at")), now),
             short(_why(job), _ERROR_CHARS),
         )
         for job in items
     ]
-    return Table(("ID", "FUNCTION", "STATE", "ATTEMPT", "WHEN", "WHY"), rows, "no jobs")
+    return Table(("ID", "FUNCTION", "STATE", "TRY", "WHEN", "WHY"), rows, "no jobs")
 
 
 def _why(job: Mapping[str, Any]) -> str:
@@ -65,14 +64,14 @@ def job(doc: Document, now: datetime) -> list[Block]:
         rows = [
             (
                 str(each["attempt"]),
-                moment(each.get("started_at"), now),
-                moment(each.get("ended_at"), now),
+                brief(each.get("started_at"), now),
+                brief(each.get("ended_at"), now),
                 shown(each.get("cause")),
                 short(shown(each.get("error")), _ERROR_CHARS),
             )
             for each in doc["attempts"]
         ]
-        blocks.append(Table(("ATTEMPT", "STARTED", "ENDED", "CAUSE", "ERROR"), rows))
+        blocks.append(Table(("TRY", "STARTED", "ENDED", "CAUSE", "ERROR"), rows))
     if doc.get("traceback"):
         blocks.append(Lines(str(doc["traceback"]).rstrip("\n").split("\n")))
     return blocks
@@ -95,7 +94,7 @@ def crons(items: Sequence[Document], now: datetime) -> Table:
             short(str(cron["name"]), _NAME_CHARS),
             schedule(cron),
             short(str(cron["path"]), _NAME_CHARS),
-            moment(cron.get("next_at"), now),
+            brief(cron.get("next_at"), now),
             _standing(cron),
         )
         for cron in items
@@ -144,7 +143,7 @@ def runs(items: Sequence[Document], now: datetime) -> Table:
     rows = [
         (
             short(str(run["cron"]), _NAME_CHARS),
-            "by hand" if run.get("manual") and run.get("tick") is None else moment(run.get("tick"), now),
+            "by hand" if run.get("manual") and run.get("tick") is None else brief(run.get("tick"), now),
             str(run["state"]),
             "-" if run.get("duration_seconds") is None else span(run["duration_seconds"]),
             str(run.get("job_id") or "-"),
@@ -166,7 +165,7 @@ def _told(run: Mapping[str, Any]) -> str:
 
 def preview(doc: Document, now: datetime) -> Table:
     """Return the next ticks of a cron."""
-    rows = [(moment(tick, now), str(local)) for tick, local in zip(doc["ticks"], doc["local"], strict=True)]
+    rows = [(brief(tick, now), str(local)) for tick, local in zip(doc["ticks"], doc["local"], strict=True)]
     return Table(("NEXT", "BY ITS OWN ZONE"), rows, "it does not tick any more")
 
 
@@ -177,8 +176,8 @@ def manifests(items: Sequence[Document], now: datetime) -> Table:
             str(each["version"]),
             str(each["state"]),
             str(len(each["crons"])),
-            moment(each.get("staged_at"), now),
-            moment(each.get("activated_at"), now),
+            brief(each.get("staged_at"), now),
+            brief(each.get("activated_at"), now),
         )
         for each in items
     ]

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from runtime.cli import output
@@ -110,6 +112,33 @@ def test_what_a_server_says_is_printed_safely(hostile: Desk, text: str) -> None:
         done = hostile("jobs", "get", "x")
         assert done.exit_code in {1, 3, 4}
         check_lines(done.output)
+
+
+NAMES: Final = st.sampled_from(
+    "items next_cursor id path state attempt error cause name schedule cron tz every_seconds count confirm changed job_id"
+    " version active diff added limit declared running jobs crons database bytes wal_bytes ready paused now ticks local"
+    " ok problems facts gravity text result throughput latency attempts traceback args fire_at completed_at".split()
+)  # fmt: skip
+LEAVES: Final = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+DOCUMENTS: Final = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=8), max_leaves=40
+)
+ASKS: Final = (
+    *LOOKS, ("jobs", "get", "x"), ("jobs", "retry", "x"), ("jobs", "drop", "--all", "--yes"), ("cron", "run", "x"),
+    ("cron", "preview", "x"), ("cron", "pause", "x"), ("cron", "activate", "1"), ("call", "x"), ("schedule", "x"),
+    ("pools", "set", "x", "1"), ("pause",),
+)  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(words=st.sampled_from(ASKS), doc=DOCUMENTS, status=st.sampled_from([200, 200, 200, 404, 500]))
+def test_any_document_of_a_server_ends_in_words(desk: Desk, words: Sequence[str], doc: Any, status: int) -> None:
+    """Of another release, or of nobody's: an exit code, and lines that only print; never a traceback."""
+    desk.answer = lambda _: httpx.Response(status, json=doc)
+    done = desk(*words)
+    assert done.exit_code in {0, 1, 3, 4}
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    check_lines(done.output)
 
 
 @pytest.mark.parametrize("name", [*CRON_NAMES[::4], "a/b", "a?b=c", "../x", "%2e%2e/x", "\u202e"])

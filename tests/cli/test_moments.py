@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.cli.moments import moment, parsed, relative, size, span
+from runtime.cli.moments import brief, moment, parsed, relative, size, span
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,6 +40,9 @@ def test_moments_stand_in_utc_and_to_now() -> None:
     assert moment("2026-01-01T12:00:00+01:00", NOW) == "2026-01-01 11:00:00Z (1h ago)"
     assert relative(NOW + timedelta(milliseconds=400), NOW) == "now"
     assert moment(None, NOW) == "-"
+    assert brief("2026-01-01T12:05:00Z", NOW) == "12:05:00Z (in 5m)"
+    assert brief("2025-12-31T23:59:59Z", NOW) == "2025-12-31 23:59:59Z (12h ago)"
+    assert brief(None, NOW) == "-"
 
 
 @given(st.text() | st.integers() | st.none())

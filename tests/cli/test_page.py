@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from click.testing import CliRunner
 
 from examples.shop.gateway import GatewayError, gateway
 from examples.shop.main import app
@@ -113,8 +114,7 @@ class Reader:
             watching = start(self.folder, *words, **env)
             try:
                 until(watching.stderr, re.compile(rb"watching"))
-                asked = start(self.folder, "schedule", "carts:sweep", **env)
-                asked.communicate(timeout=PATIENCE)
+                assert CliRunner().invoke(cli, ["schedule", "carts:sweep"], env=env).exit_code == 0
                 out, _ = watching.communicate(timeout=PATIENCE)
                 return [f"watching {self.env['ACTOR_SCHEDULER_URL']}", *out.decode().rstrip("\n").split("\n")]
             finally:
