@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import statistics
 import sys
@@ -58,15 +59,13 @@ class Client:
             left = b""
             while data := await reader.read(1 << 16):
                 self.ready.set()
-                *lines, left = (left + data).split(b"\n")
-                for line in lines:
-                    if line == b"event: job":
-                        self.jobs += 1
-                    elif line.startswith(b'data: {"dropped"'):
-                        self.dropped += json.loads(line[6:])["dropped"]
-                    elif self._reads and b'"state":"success"' in line:
-                        ended = datetime.fromisoformat(json.loads(line[6:])["at"])
-                        self.delays_ms.append((datetime.now(UTC) - ended).total_seconds() * 1000)
+                whole, _, left = (left + data).rpartition(b"\n\n")
+                self.jobs += whole.count(b"\nevent: job\n")
+                self.dropped += sum(map(int, re.findall(rb'"dropped":(\d+)', whole)))
+                for at in re.findall(rb'"state":"success".*"at":"([^"]+)"', whole) if self._reads else ():
+                    self.delays_ms.append(
+                        (datetime.now(UTC) - datetime.fromisoformat(at.decode())).total_seconds() * 1e3
+                    )
         finally:
             writer.close()
 
