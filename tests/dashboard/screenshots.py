@@ -48,14 +48,15 @@ def free_port() -> int:
 def take(started: Browser, base: str, key: str) -> None:
     """Take all of them, and refuse one that is too large for a page of docs."""
     # A time zone of the docs' reader, not of the machine; and no letter that depends on who looks.
-    failed = _failed(base, key)
-    for name, where, size, theme in shots(failed):
+    for name, where, size, theme in shots(Admin(base, key).failed()):
         context = started.new_context(**size, color_scheme=theme, timezone_id="Europe/Paris", reduced_motion="reduce")
         page = context.new_page()
         _log_in(page, base, key)
         page.evaluate("where => { location.hash = where; }", where)
         page.wait_for_function(SETTLED)
         page.wait_for_timeout(2_500)
+        # A traceback has the paths of the machine it was raised on.
+        page.evaluate("() => document.querySelectorAll('main details').forEach((each) => { each.open = false; })")
         path = IMAGES / f"dashboard-{name}.png"
         page.screenshot(path=path)
         context.close()
@@ -70,13 +71,21 @@ def _log_in(page: Page, base: str, key: str) -> None:
     page.wait_for_selector("nav")
 
 
-def _failed(base: str, key: str) -> str:
-    answer = httpx.get(
-        f"{base.removesuffix('/dashboard')}/admin/jobs",
-        params={"state": "failed", "limit": 1},
-        headers={"Authorization": f"Bearer {key}"},
-    )
-    return str(answer.raise_for_status().json()["items"][0]["id"])
+class Admin:
+    """The administration of the shop that is shown."""
+
+    def __init__(self, base: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=base.removesuffix("/dashboard"), headers=headers, timeout=30)
+
+    def failed(self) -> str:
+        """Return the id of a job that has failed."""
+        answer = self._http.get("/admin/jobs", params={"state": "failed", "limit": 1})
+        return str(answer.raise_for_status().json()["items"][0]["id"])
+
+    def do(self, what: str, **body: str) -> None:
+        """Do something to a cron."""
+        self._http.post(f"/admin/cron/{what}", json=body).raise_for_status()
 
 
 def main() -> None:
@@ -91,6 +100,7 @@ def main() -> None:
         environ = {
             **os.environ, "SHOP_DB": f"{folder}/shop.db", "ACTOR_SCHEDULER_DEPLOY_KEY": key, "SHOP_SWEEP_SECONDS": "20",
             "SHOP_HOUR_SECONDS": "45", "SHOP_GATEWAY_LATENCY_SECONDS": "1.5", "SHOP_GATEWAY_FAILURES": "0.15",
+            "SHOP_REMIND_SECONDS": "1500",
         }  # fmt: skip
         command = [sys.executable, "-m", "examples.shop.serve", "--port", str(port), "--customers", "1.5"]
         shop = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -98,7 +108,14 @@ def main() -> None:
             base = f"http://127.0.0.1:{port}/scheduler/dashboard"
             with browser() as started:
                 page = started.new_page()
-                page.wait_for_timeout(given.seconds * 1000)
+                page.wait_for_timeout(given.seconds * 400)
+                admin = Admin(base, key)
+                admin.do("run", name="daily digest")
+                admin.do("pause", name="daily digest", note="until the mail provider is back (Ada)")
+                admin.do("pause", name="sweep", note="the disk is being changed")
+                page.wait_for_timeout(given.seconds * 200)
+                admin.do("resume", name="sweep")
+                page.wait_for_timeout(given.seconds * 400)
                 page.close()
                 take(started, base, key)
         finally:

@@ -80,6 +80,16 @@ class Site:
         self.run(self.app.scheduler.wait(job_id))
         return job_id
 
+    def held(self) -> str:
+        """Schedule a job that runs until it is canceled, wait until it does, and return its id."""
+        job_id = self.job("desk:hold")
+        self.run(self._runs(job_id))
+        return job_id
+
+    async def _runs(self, job_id: str) -> None:
+        while (job := await self.app.scheduler.get(job_id)) is None or job.state != "in_progress":
+            await asyncio.sleep(0)
+
     def state(self, job_id: str) -> str | None:
         """Return the state of a job; None when there is no such job."""
         job = self.run(self.app.scheduler.get(job_id))

@@ -50,7 +50,7 @@ def test_one_job_is_canceled_run_now_run_again_and_dropped(site: Site, page: Pag
     expect(page.get_by_text("There is no such job")).to_be_visible()
     assert site.state(failed) is None
 
-    running = site.job("desk:hold")
+    running = site.held()
     go(page, f"#/jobs/{running}")
     page.get_by_role("button", name="Cancel").click()
     confirm(page, "Cancel this run")

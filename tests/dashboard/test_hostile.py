@@ -103,7 +103,7 @@ def test_crons_show_names_notes_and_descriptions_as_they_are(filled: Site, page:
     everything = "\n".join(shown)
     for name in hostile.CRON_NAMES:
         assert name[:119] in everything, name
-    for name in hostile.CRON_NAMES[::6]:
+    for name in hostile.CRON_NAMES[::9]:
         go(page, f"#/crons?name={quote(name, safe='')}")
         expect(page.get_by_role("heading", level=1)).to_have_text(
             name if len(name) <= 200 else name[:200] + "…", use_inner_text=False
@@ -135,7 +135,7 @@ def test_a_phone_stands_it_too(filled: Site, tabs: Tabs) -> None:
 
 def test_an_address_made_by_a_stranger_does_nothing(filled: Site, page: Page) -> None:
     log_in(page, filled)
-    for text in hostile.MARKUP:
+    for text in hostile.MARKUP[::3]:
         for where in (
             f"#/jobs?text={quote(text)}&key={quote(text)}",
             f"#/jobs/{quote(text, safe='')}",

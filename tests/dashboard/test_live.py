@@ -17,7 +17,7 @@ def test_what_happens_is_shown_as_it_happens(site: Site, page: Page) -> None:
     page.evaluate("window.untouched = true")
     site.job("desk:refuse", {"message": "fresh"})
     expect(page.get_by_role("table", name="Newest failures")).to_contain_text("fresh")
-    running = site.job("desk:hold")
+    running = site.held()
     expect(page.get_by_role("table", name="Running now")).to_contain_text("desk:hold")
     site.run(site.app.scheduler.cancel(running, running=True))
     expect(page.get_by_text("Nothing runs right now.")).to_be_visible()
@@ -74,6 +74,7 @@ def test_what_has_the_focus_keeps_it(site: Site, page: Page) -> None:
 def test_a_broken_stream_is_said_and_polled_over(site: Site, tabs: Tabs) -> None:
     tabs.expected.append("net::ERR_FAILED")
     page = tabs.open()
+    page.clock.install()  # which runs as ever, but can be put forward
     cut = {"is": True}
 
     def events(route: Route) -> None:
@@ -86,9 +87,12 @@ def test_a_broken_stream_is_said_and_polled_over(site: Site, tabs: Tabs) -> None
     log_in(page, site)
     expect(page.get_by_text("Not live", exact=True)).to_be_visible()
     site.ended("desk:refuse", {"message": "seen by asking"})
-    expect(page.get_by_role("table", name="Newest failures")).to_contain_text("seen by asking", timeout=12_000)
+    page.clock.run_for(5_000)
+    expect(page.get_by_role("table", name="Newest failures")).to_contain_text("seen by asking")
+    expect(page.get_by_text("Not live", exact=True)).to_be_visible()
     cut["is"] = False
-    expect(page.get_by_text("Live", exact=True)).to_be_visible(timeout=20_000)
+    page.clock.run_for(40_000)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
 def test_a_server_that_is_gone_is_said(site: Site, tabs: Tabs) -> None:

@@ -28,7 +28,7 @@ def test_the_overview_says_what_waits_what_runs_and_what_failed(site: Site, page
     for minutes in range(40):
         site.job("desk:note", after=1800 + minutes)
     site.job("desk:note", after=8 * 3600)
-    site.job("desk:hold")
+    site.held()
     site.run(site.app.scheduler.pause("lights out"))
     site.job("desk:note")
     log_in(page, site)
@@ -153,8 +153,9 @@ def test_a_staged_version_says_what_it_would_change(site: Site, page: Page) -> N
 
 
 def test_pools_and_health_say_how_the_app_is(site: Site, page: Page) -> None:
-    for _ in range(3):
-        site.job("desk:hold")
+    site.held()
+    site.held()
+    site.job("desk:hold")
     log_in(page, site, "#/pools")
     row = page.get_by_role("table", name="Pools").locator("tbody tr")
     expect(row).to_contain_text("hall")

@@ -46,7 +46,7 @@ export async function show(main, { me, params, signal, refresh }) {
     const text = JSON.stringify([cron, preview]);
     if (text !== known) {
       known = text;
-      put(head, heading(shown(name, { most: 200 }), stateOf(cron), h("span", { class: "actions" }, cronButtons(cron, me, () => soon()))),
+      put(head, heading(shown(name, { most: 200 }), stateOf(cron), h("span", { class: "actions" }, cronButtons(cron, me, () => soon(), "main"))),
         cron.description ? h("p", { class: "dim" }, shown(cron.description)) : null,
         cron.paused ? h("p", { class: "notice warn" }, h("strong", {}, "Paused. "), cron.note ? shown(cron.note, { tag: "span" }) : "") : null,
         cron.trouble ? h("p", { class: "notice bad" }, h("strong", {}, "Trouble. "), shown(cron.trouble, { tag: "span" })) : null);
@@ -67,7 +67,7 @@ function nextTicks(cron, preview) {
   const ticks = preview.ticks.map((at, index) => ({ at, there: preview.local[index] ?? "" }));
   const zone = cron.schedule?.tz ?? "UTC";
   return table("Next ticks", [
-    { title: "", class: "when", cell: (tick) => moment(tick.at, { clock: false }) },
+    { title: "", class: "when", cell: (tick) => moment(tick.at) },
     zone === "UTC" ? null : { title: zone, class: "when", cell: (tick) => tick.there.replace("T", " ").replace(/([+-]\d\d:\d\d)$/, " $1") },
     { title: "UTC", class: "when", cell: (tick) => utc(tick.at).slice(0, 19) },
   ].filter(Boolean), ticks);

@@ -27,11 +27,11 @@ export async function pause(cron, after) {
   after();
 }
 
-export const cronButtons = (cron, me, after) => (me.role !== "operate" ? [] : [
+export const cronButtons = (cron, me, after, kind = "") => (me.role !== "operate" ? [] : [
   button("Run now", async () => {
     await attempt(() => post("admin/cron/run", { name: cron.name }), "It runs now.");
     after();
-  }, { kind: "main", label: `Run ${cron.name} now`.slice(0, 300) }),
+  }, { kind, label: `Run ${cron.name} now`.slice(0, 300) }),
   cron.paused
     ? button("Resume", async () => { await attempt(() => post("admin/cron/resume", { name: cron.name }), "Resumed."); after(); }, { label: `Resume ${cron.name}`.slice(0, 300) })
     : button("Pause", () => pause(cron, after), { label: `Pause ${cron.name}`.slice(0, 300) }),

@@ -8,7 +8,7 @@ const ATTRIBUTES = new Set([
   "maxlength", "rows", "scope", "tabindex", "role", "title", "datetime", "href", "disabled", "checked", "hidden",
   "open", "required", "spellcheck", "inputmode", "enterkeyhint", "novalidate", "colspan", "label", "selected",
   "viewBox", "width", "height", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "d", "transform",
-  "text-anchor", "focusable", "preserveAspectRatio",
+  "text-anchor", "focusable",
 ]);
 
 function attribute(node, name, value) {

@@ -116,12 +116,12 @@ function course(job) {
   if (points.length < 2) return null;
   const end = Math.max(points.at(-1).at, job.state === "in_progress" ? now() : 0);
   const [start] = [points[0].at];
-  const place = (at) => 8 + ((at - start) / Math.max(1, end - start)) * 484;
+  const place = (at) => `${(1.5 + ((at - start) / Math.max(1, end - start)) * 97).toFixed(2)}%`;
   const at = (name) => points.find((point) => point.name === name)?.at;
   const stretch = (kind, from, to) => (from !== undefined && to !== undefined && to > from
     ? s("line", { class: `stretch ${kind}`, x1: place(from), x2: place(to), y1: 16, y2: 16 }) : null);
   const said = points.map((point) => `${point.name} ${local(new Date(point.at).toISOString())}`).join(", ");
-  return s("svg", { class: "chart course", viewBox: "0 0 500 32", role: "img", "aria-label": said, preserveAspectRatio: "none" },
+  return s("svg", { class: "chart course", height: 32, role: "img", "aria-label": said },
     stretch("waits", start, end), stretch("late", at("due"), at("started")), stretch("runs", at("started"), at("ended") ?? (job.state === "in_progress" ? end : undefined)),
     points.map((point) => s("circle", { class: `point ${point.name}`, cx: place(point.at), cy: 16, r: 5 }, s("title", {}, point.name))));
 }
