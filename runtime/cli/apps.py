@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -138,11 +139,30 @@ def serve(*, target: str, host: str, port: int, grace: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=grace,
     )
+    _log()
     server = uvicorn.Server(config)
     with contextlib.suppress(KeyboardInterrupt, SystemExit):  # with which uvicorn ends where it could not begin
         server.run()
     if not server.started:
         raise Trouble(REFUSED, f"{target} was not started: the log says why")
+
+
+class _Lines(logging.Formatter):
+    """Log lines that only print: what a job says stands in them, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's lines."""
+        return "\n".join(map(text.safe, super().format(record).split("\n")))
+
+
+def _log() -> None:
+    """Have the app's log, with its audit trail, on standard error, unless the module has seen to that."""
+    log = logging.getLogger("actor_scheduler")
+    if not log.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Lines("%(levelname)s:     %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
 
 
 def _surface(loaded: Any) -> Any:

@@ -20,7 +20,7 @@ import httpx
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import ActorSchedulerError, DatabaseLocked
 from runtime.cli.keys import URL, check_url, is_loopback, read_key
-from runtime.cli.trouble import MISSING, REFUSED, UNREACHED, USAGE, Trouble
+from runtime.cli.trouble import MISSING, REFUSED, UNREACHED, USAGE, Trouble, Unreachable
 from runtime.http.options import Http
 from runtime.http.secrets import Secrets
 from runtime.offline import OfflineApp, check_private, in_use
@@ -103,9 +103,9 @@ class Client:
         try:
             yield
         except httpx.TimeoutException:
-            raise Trouble(UNREACHED, f"{self.where} did not answer in time (--timeout)") from None
+            raise Unreachable(f"{self.where} did not answer in time (--timeout)") from None
         except httpx.TransportError as error:
-            raise Trouble(UNREACHED, f"{self.where} can't be reached: {str(error) or type(error).__name__}") from None
+            raise Unreachable(f"{self.where} can't be reached: {str(error) or type(error).__name__}") from None
 
     async def _refusal(self, response: httpx.Response) -> Trouble:
         status = response.status_code

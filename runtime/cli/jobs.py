@@ -14,7 +14,7 @@ from actor_scheduler.clock import pause
 from runtime.cli import tables
 from runtime.cli.asking import Asked, asks
 from runtime.cli.output import Facts, Lines
-from runtime.cli.trouble import REFUSED, UNREACHED, USAGE, Trouble
+from runtime.cli.trouble import REFUSED, USAGE, Trouble, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -192,11 +192,11 @@ async def watch_jobs(asked: Asked, *, function: str | None, state: Sequence[str]
 
 async def _watch(asked: Asked, function: str | None, states: Collection[str], count: int | None) -> None:
     left = count
-    connected = False
+    standing: bool | None = None  # whether there is a connection; None before the first
     while True:
         try:
             async with asked.client.stream("GET", "events") as response:
-                connected = True
+                standing = True
                 asked.out.note(f"watching {asked.client.where}")
                 async for name, doc in _events(response):
                     if name == "lagged":
@@ -207,10 +207,12 @@ async def _watch(asked: Asked, function: str | None, states: Collection[str], co
                     left = None if left is None else left - 1
                     if left == 0:
                         return
-        except Trouble as trouble:
-            if not connected or trouble.exit_code != UNREACHED:
+        except Unreachable as trouble:
+            if standing is None:
                 raise
-            asked.out.note(f"{trouble.message}; asking again")
+            if standing:
+                asked.out.note(f"{trouble.message}; asking again until somebody answers")
+            standing = False
         await pause(asked.world.clock, _AGAIN_US)
 
 

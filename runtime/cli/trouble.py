@@ -25,3 +25,10 @@ class Trouble(click.ClickException):
         """Say it, line by line, each as safe as anything else that comes from a job or a server."""
         for at, line in enumerate(self.message.split("\n")):
             click.echo(f"{'' if at else 'error: '}{safe(line)}", file=file, err=file is None)
+
+
+class Unreachable(Trouble):
+    """Nobody answers, now; later somebody may."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(UNREACHED, message)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.cli.conftest import Desk
@@ -194,6 +196,8 @@ def test_a_closed_file(desk: Desk) -> None:
     desk("pools", "set", "mail", "1")
     db = ("--db", str(desk.path))
     assert [job["id"] for job in desk.json("jobs", "list", "--state", "pending", *db)["items"]] == [job_id]
+    assert desk.json("jobs", "promote", job_id, *db)["changed"]
+    assert desk.json("jobs", "get", job_id, *db)["state"] == "pending"
     assert desk.json("jobs", "cancel", job_id, *db)["changed"]
     assert desk.json("jobs", "drop", "--state", "canceled", "--yes", *db) == {"changed": 1}
     assert desk.json("cron", "pause", "sweep", *db)["paused"] is True
@@ -255,3 +259,41 @@ def test_a_prefix_stands_in_the_url(desk: Desk) -> None:
     done = desk("stats", "--url", "http://127.0.0.1:8000")
     assert done.exit_code == 3
     assert "no administration" in done.stderr
+
+
+def test_a_watch_asks_again_until_somebody_answers_and_ends_when_it_is_not_let_in(desk: Desk) -> None:
+    """What is lost is said once; another key than the right one is not tried for ever."""
+    event = {"id": "x", "path": "notes:add", "state": "success", "attempt": 1, "at": "2026-01-01T00:00:00.000000Z"}
+    stream = f': beat\n\nevent: changed\ndata: {{}}\n\nevent: lagged\ndata: {{"dropped": 3}}\n\nevent: job\ndata: {json.dumps(event)}\n\n'
+    answers: list[Any] = [stream, httpx.ConnectError("no"), httpx.ConnectError("no"), stream, 401]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = answers.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return httpx.Response(given, json={"error": {}}) if isinstance(given, int) else httpx.Response(200, text=given)
+
+    desk.answer = answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtime.cli.jobs.pause", _at_once)
+        done = desk("jobs", "watch", "--json")
+    assert done.exit_code == 3
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [event, event]
+    assert done.stderr.count("asking again") == 1
+    assert done.stderr.count("3 events were dropped") == 2
+    assert done.stderr.endswith("does not take this key\n")
+
+
+async def _at_once(*_: object) -> None:
+    pass
+
+
+def test_root_does_not_follow_a_link(desk: Desk) -> None:
+    """Who could have made it could choose the file; anybody else opens what they may open."""
+    desk("schedule", "notes:send", "--in", "1h")
+    link = desk.path.with_name("link.db")
+    link.symlink_to(desk.path)
+    for words in (("jobs", "list", "--db", str(link)), ("migrate", str(link))):
+        done = desk(*words)
+        assert done.exit_code == (1 if os.geteuid() == 0 else 0)
+        assert ("symbolic link" in done.stderr) == (os.geteuid() == 0)
