@@ -70,8 +70,10 @@ class EventStream(Response):
                 leaving.cancel()
                 streaming.cancel()
                 await asyncio.wait((streaming, leaving))
-            if not streaming.cancelled():
-                streaming.result()
+            for ended in (streaming, leaving):
+                # A server may say of a client that has gone that it can't be sent to, or raise for it.
+                if not ended.cancelled() and not isinstance(ended.exception(), OSError | None):
+                    ended.result()
 
     async def _stream(self, listener: Listener, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -242,6 +242,26 @@ async def test_a_client_that_takes_nothing_is_let_go(site: Site, monkeypatch: py
         assert len(site.app._started().feed) == 0
 
 
+@pytest.mark.parametrize(("error", "told"), [(ConnectionResetError("gone"), False), (ValueError("a bug"), True)])
+async def test_a_server_that_says_that_nobody_is_there_is_believed(error: Exception, told: bool) -> None:
+    """Some raise when a client has gone; anything else is a bug, and is seen."""
+    feed = Feed()
+
+    async def send(message: Any) -> None:
+        raise error
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    serving = EventStream(feed, lambda: True)({}, receive, send)
+    if told:
+        with pytest.raises(ValueError, match="a bug"):
+            await asyncio.wait_for(serving, 10)
+    else:
+        await asyncio.wait_for(serving, 10)
+    assert len(feed) == 0
+
+
 async def test_beyond_the_limit_it_is_refused(site: Site, reader: httpx.AsyncClient) -> None:
     """With an answer, not with a stream that ends."""
     feed = site.app._started().feed
