@@ -187,6 +187,17 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def printable(text: str) -> str:
+    """Return text, line by line, without what a terminal or a log would obey: other characters are escapes then."""
+    return "\n".join(_line(line) for line in text.split("\n"))
+
+
+def _line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape", "replace").decode() for each in text)
+
+
 def bearable(error: BaseException) -> Exception:
     """Return an error that can be raised to a caller without stopping its event loop, or ending its generator."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from actor_scheduler.errors import printable
 from actor_scheduler.model import Again, Failed, Outcome, Stopped
 from actor_scheduler.times import to_iso
 
@@ -21,7 +22,7 @@ def tell(job: DueJob, outcome: Outcome, *, ended: bool) -> Outcome:
     A failed one that another was to follow `ended` its job when it was canceled meanwhile.
     """
     if isinstance(outcome, Again) and ended:
-        log.warning("%s %s failed after it was canceled: %s", job.path, job.id, outcome.failure.error)
+        log.warning("%s %s failed after it was canceled: %s", job.path, job.id, printable(outcome.failure.error))
         return Stopped(outcome.failure)
     if isinstance(outcome, Failed | Again):
         log_failure(job, outcome)
@@ -29,15 +30,20 @@ def tell(job: DueJob, outcome: Outcome, *, ended: bool) -> Outcome:
 
 
 def log_failure(job: DueJob, outcome: Failed | Again) -> None:
-    """Log a failed attempt: one that is followed by another, or a failure on purpose (a FunctionError), in one line."""
+    """Log a failed attempt: one that is followed by another, or a failure on purpose (a FunctionError), in one line.
+
+    Text that came from anywhere can't move a terminal that shows the log.
+    """
+    path, failure = printable(job.path), outcome.failure if isinstance(outcome, Again) else outcome
+    error = printable(failure.error)
     if isinstance(outcome, Again):
-        pause, failure = outcome.delay_us / 1_000_000, outcome.failure
-        log.warning("%s %s attempt %d failed, again in %.3g s: %s", job.path, job.id, job.attempt, pause, failure.error)
-    elif outcome.code is not None:
-        log.warning("%s %s failed: %s", job.path, job.id, outcome.error)
+        pause = outcome.delay_us / 1_000_000
+        log.warning("%s %s attempt %d failed, again in %.3g s: %s", path, job.id, job.attempt, pause, error)
+    elif failure.code is not None:
+        log.warning("%s %s failed: %s", path, job.id, error)
     else:
-        trace = f"\n{outcome.traceback}" if outcome.traceback else ""
-        log.error("%s %s failed (%s): %s%s", job.path, job.id, outcome.cause, outcome.error, trace)
+        trace = f"\n{printable(failure.traceback)}" if failure.traceback else ""
+        log.error("%s %s failed (%s): %s%s", path, job.id, failure.cause, error, trace)
 
 
 def log_drops(fired: Fired) -> None:

@@ -306,7 +306,7 @@ class App(Generic[AuthT]):
         from runtime.http.surface import make_surface  # noqa: PLC0415
 
         served = Served(
-            db=self._db,
+            file=lambda: self._db,
             scheduler=self._scheduler,
             crons=self._crons,
             engine=self._started,

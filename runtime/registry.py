@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any, Final
 
 from actor_scheduler.errors import AccessDenied, NotRegistrable, UnknownFunction, WrongKind
+from actor_scheduler.limits import PATH_CHARS_MAX
 from actor_scheduler.queues import Limit, Routing
 from runtime.invoker import Invoker, may_call
 
@@ -112,11 +113,12 @@ class Registry:
         return function
 
     def _unknown(self, path: str) -> str:
+        told = f"{path!r:.{2 * PATH_CHARS_MAX}}"
         known = [function.path for function in self.functions()]
-        near = difflib.get_close_matches(path, known, 1)
+        near = difflib.get_close_matches(path, known, 1) if len(path) <= PATH_CHARS_MAX else []
         if near:
-            return f"no function is registered as {path!r}: did you mean {near[0]!r}?"
-        return f"no function is registered as {path!r}: is its namespace included (app.include(…))?"
+            return f"no function is registered as {told}: did you mean {near[0]!r}?"
+        return f"no function is registered as {told}: is its namespace included (app.include(…))?"
 
     def paths(self, path: str) -> tuple[str, ...]:
         """Return every path of the function that has this one, or just this one when there is none."""

@@ -131,7 +131,7 @@ def problem_of(error: BaseException, request_id: str, *, trusted: bool = False) 
     log.error("request %s failed", request_id, exc_info=error)
     message = "an internal error; the server's log has it under this request id"
     if trusted and not isinstance(error, BodyFailed):
-        message = f"{type(error).__name__}: {said(error)}"
+        message = said(error)
     return Problem(500, "INTERNAL", message)
 
 

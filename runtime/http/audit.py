@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from actor_scheduler.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
@@ -55,7 +57,7 @@ class Audit:
         self._deeds.append(deed)
         log.info(
             "%s by key %s (%s, %s): %s -> %s [%s]",
-            deed.action, deed.who, deed.via, deed.peer, _line(deed.target), _line(deed.result), request_id,
+            deed.action, deed.who, deed.via, deed.peer, _one_line(deed.target), _one_line(deed.result), request_id,
         )  # fmt: skip
 
     def latest(self, limit: int) -> Sequence[Deed]:
@@ -63,9 +65,5 @@ class Audit:
         return [deed for deed, _ in zip(reversed(self._deeds), range(limit), strict=False)]
 
 
-def _line(text: str) -> str:
-    """Return text as one line of a log that a terminal can't be fooled with."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "replace").decode()
-        for character in text
-    )
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")

@@ -33,7 +33,7 @@ _CALLERS: tuple[type[Exception], ...] = (InvalidArgs, UnknownFunction, UnknownCr
 class Served:
     """An app, running or not, as its HTTP surface sees it. Calls raise NotStarted while the app does not run."""
 
-    db: Path
+    file: Callable[[], Path]  # a harness gives the app another one
     scheduler: AppScheduler
     crons: AppCrons
     engine: Callable[[], Engine]
@@ -42,6 +42,11 @@ class Served:
     ensure_started: Callable[[], Awaitable[bool]]  # start it if it never ran; whether it had to be
     unready: Callable[[], str | None]
     clock: Callable[[], Clock]
+
+    @property
+    def db(self) -> Path:
+        """The database file."""
+        return self.file()
 
     @property
     def unready_reason(self) -> str | None:

@@ -16,6 +16,7 @@ from runtime import Secrets
 from runtime.http.guard import COOKIE, COOKIE_LOOPBACK
 from runtime.http.routes import Route
 from runtime.http.tables import TABLES
+from runtime.testing import Harness
 from tests.http.conftest import DISPATCH, NEXT, OPERATE, READ, Site, make_app, make_http
 
 Door = Literal["open", "rpc", "dispatch", "read", "operate", "login", "page"]
@@ -154,12 +155,13 @@ async def test_nobody_without_a_right_secret(verb: str, row: Row, site: Site, an
 async def test_a_secret_that_was_rotated_out_is_none(verb: str, row: Row) -> None:
     held = {name: Secrets(key) for name, key in KEYS.items()}
     held[row.door] = Secrets(ROTATED_OUT, KEYS[row.door])
-    site = Site(app := make_app(), None, http := make_http(**held), app.asgi(http=http))  # type: ignore[arg-type]
-    async with site.client(ROTATED_OUT) as client:
-        if row.address not in STREAMS:
-            assert (await client.request(verb, row.address)).status_code not in {401, 403}
-        held[row.door].rotate(KEYS[row.door], NEXT)
-        assert code(await client.request(verb, row.address)) == (401, "UNAUTHORIZED")
+    app, http = make_app(), make_http(**held)
+    async with Harness(app) as harness:
+        async with Site(app, harness, http, app.asgi(http=http)).client(ROTATED_OUT) as client:
+            if row.address not in STREAMS:
+                assert (await client.request(verb, row.address)).status_code not in {401, 403}
+            held[row.door].rotate(KEYS[row.door], NEXT)
+            assert code(await client.request(verb, row.address)) == (401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize(("verb", "row"), rows(*SECRET))
