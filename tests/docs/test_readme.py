@@ -72,6 +72,26 @@ async def test_the_crons_tick(readme: dict[str, Any]) -> None:
         assert (skipped.reason, skipped.skipped) == ("policy", 11)
 
 
+async def test_the_surface_is_mounted_and_only_the_key_opens_it(
+    readme: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one line serves the dashboard and the administration to who has the key, and to nobody else."""
+    key = "readme-7nVq2LxZp0aYtR4uWc8sEe1dKfGhJm"
+    monkeypatch.setenv("ACTOR_SCHEDULER_DEPLOY_KEY", key)
+    (example,) = [block for block in blocks(ROOT / "README.md") if "app.asgi()" in block]
+    exec(compile(example, "README.md", "exec", dont_inherit=True), readme)
+    async with Harness(readme["app"]):
+        transport = httpx.ASGITransport(app=readme["api"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            asked = [(await client.get(f"/scheduler{path}")).status_code for path in ("/dashboard", "/admin/stats")]
+            told = await client.get("/scheduler/admin/stats", headers={"Authorization": f"Bearer {key}"})
+            closed = await client.post("/scheduler/tick")
+            assert (await client.post("/trials/7")).status_code == 200
+    assert asked == [200, 401]
+    assert (told.status_code, told.json()["ready"]) == (200, True)
+    assert closed.status_code == 404
+
+
 def test_the_example_is_short() -> None:
     """It fits a screen: at most 30 lines, blank ones included."""
     assert len(blocks(ROOT / "README.md")[0].splitlines()) <= 30
