@@ -4,7 +4,7 @@ import { get, pretty } from "./api.js";
 import { h, put, roving, shown } from "./dom.js";
 import { cronButtons, policy, rule, stateOf } from "./crons.js";
 import { moment, span, utc } from "./times.js";
-import { badge, card, empty, functionLink, heading, runCells, steady, table } from "./widgets.js";
+import { badge, card, empty, functionLink, heading, older, runCells, steady, table } from "./widgets.js";
 
 const RUNS = 100;
 const TICKS = 6;
@@ -23,7 +23,7 @@ export async function show(main, { me, params, signal, refresh }) {
   const rows = table("Runs", [
     { title: "State", class: "state", cell: (run) => badge(run.state, run.reason ?? "") },
     { title: "Tick", class: "when", cell: (run) => [moment(run.tick), run.ticks > 1 ? h("span", { class: "dim" }, ` ${run.ticks} ticks`) : null] },
-    { title: "Job", class: "wide", cell: (run) => [run.job_id ? functionLink({ id: run.job_id, path: run.job_id }) : "–", run.manual ? h("span", { class: "dim" }, " by hand") : null, run.skipped ? h("span", { class: "dim" }, ` ${run.skipped} older ticks skipped`) : null, run.error ? h("div", { class: "why" }, shown(run.error, { most: 300 })) : null] },
+    { title: "Job", class: "wide", cell: (run) => [run.job_id ? functionLink({ id: run.job_id, path: run.job_id }) : "–", run.manual ? h("span", { class: "dim" }, " by hand") : null, run.job_id && run.skipped ? h("span", { class: "dim" }, ` ${older(run.skipped)}`) : null, run.error ? h("div", { class: "why" }, shown(run.error, { most: 300 })) : null] },
     { title: "Lag", class: "num", cell: (run) => span(run.lag_seconds) },
     { title: "Took", class: "num", cell: (run) => span(run.duration_seconds) },
   ], []);

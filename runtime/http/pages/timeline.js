@@ -11,7 +11,7 @@ const LEFT = 52;
 const RIGHT = 14;
 const TOP = 26;
 const LANE = 40;
-const APART = 22; // px: closer than that is one mark
+const APART = 35; // px: closer than that is one mark
 
 export function timeline(signal) {
   let items = [];

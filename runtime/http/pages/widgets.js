@@ -6,7 +6,7 @@ import { moment } from "./times.js";
 
 const STATES = {
   pending: ["○", "pending"], in_progress: ["◐", "running"], success: ["✓", "success"], failed: ["✕", "failed"],
-  canceled: ["–", "canceled"], skipped: ["↷", "skipped"], paused: ["‖", "paused"], trouble: ["!", "trouble"],
+  canceled: ["–", "canceled"], skipped: ["↷", "skipped"], paused: ["||", "paused"], trouble: ["!", "trouble"],
 };
 
 export const glyph = (state) => (STATES[state] ?? ["?"])[0];
@@ -186,11 +186,13 @@ export function runCells(runs) {
   });
 }
 
+export const older = (ticks) => (ticks === 1 ? "one older tick was skipped" : `${ticks} older ticks were skipped`);
+
 function runLines(run) {
   const many = run.ticks > 1 ? ` (${run.ticks} ticks)` : "";
   const told = [`${(STATES[run.state] ?? ["", run.state])[1]}${run.reason ? `: ${run.reason}` : ""}${many}`, `tick ${run.tick.slice(0, 19).replace("T", " ")} UTC`];
   if (run.manual) told.push("run by hand");
-  if (run.skipped) told.push(`${run.skipped} older ticks were skipped`);
+  if (run.job_id && run.skipped) told.push(older(run.skipped));
   if (run.duration_seconds !== null) told.push(`took ${run.duration_seconds} s`);
   if (run.attempts > 1) told.push(`${run.attempts} attempts`);
   if (run.error) told.push(run.error);
