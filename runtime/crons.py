@@ -37,7 +37,7 @@ from runtime.cron_definitions import (
 from runtime.functions import check_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import time
     from zoneinfo import ZoneInfo
 
@@ -304,14 +304,16 @@ class AppCrons(Crons):
             raise InvalidArgs(msg)
         return await self._app_port.manifests(limit)
 
-    async def stage(self, jobs: Iterable[CronJob], /) -> Staged:
+    async def stage(self, jobs: Iterable[CronJob], /, *, kinds: Mapping[str, Kind] | None = None) -> Staged:
         """Keep a version of the definitions that waits to be activated, and return it. Durable when it returns.
 
         For a deploy that pushes its crons before its code: what this process defines goes on.  The same definitions
-        are the same version, also when code that has them starts.  A target that this process does not have yet is
-        taken for an action, with its arguments as they are; the code that brings it has the last word.  Raises
-        InvalidCron with everything that is wrong, also when a name is that of a cron registered at run time.
+        are the same version, also when code that has them starts.  A target that this process does not have yet is of
+        the kind that `kinds` says for its path, an action unless it does, with its arguments as they are; the code that
+        brings it has the last word.  Raises InvalidCron with everything that is wrong, also when a name is that of a
+        cron registered at run time.
         """
+        told = kinds or {}
 
         def check(path: str, args: Args, function: object) -> tuple[str, Kind, bytes]:
             try:
@@ -319,7 +321,7 @@ class AppCrons(Crons):
             except UnknownFunction:
                 if function is not None or not _is_path(path):
                     raise
-                return path, "action", codec.encode(dict(args))
+                return path, told.get(path, "action"), codec.encode(dict(args))
 
         definitions = Definitions()
         definitions.add_all(jobs)

@@ -93,6 +93,7 @@ def definition(spec: CronSpec) -> dict[str, Any]:
         "name": spec.name,
         **schedule,
         "path": spec.path,
+        "kind": spec.kind,
         "args": plain(args),
         "missed_tick_policy": rule.missed,
         "max_catch_up_ticks": rule.max_ticks,

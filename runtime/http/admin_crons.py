@@ -84,6 +84,9 @@ class Definition(Body):
 
     name: str
     path: Path
+    kind: Literal["mutation", "action"] | None = Field(
+        default=None, description="of a function that only the code to come has; an action unless it is said"
+    )
     args: dict[str, Any] | None = None
     cron: str | None = Field(default=None, description="five fields: minute hour day-of-month month day-of-week")
     tz: str = "UTC"
@@ -118,7 +121,7 @@ class Definition(Body):
         return None
 
 
-_OPTIONS: Final = frozenset(Definition.model_fields) - {"name", "path", "args", "cron", "tz", "every_seconds"}
+_OPTIONS: Final = frozenset(Definition.model_fields) - {"name", "path", "kind", "args", "cron", "tz", "every_seconds"}
 
 
 class StageAsked(Body):
@@ -215,7 +218,8 @@ async def stage_manifest(visit: Visit) -> Response:
     """Put a version of the definitions on record, without letting it hold."""
     asked: StageAsked = visit.body
     with audited(visit, "stage crons", f"{len(asked.crons)} crons") as outcome:
-        staged = await visit.served.crons.stage(_jobs(asked.crons))
+        kinds = {each.path: each.kind for each in asked.crons if each.kind is not None}
+        staged = await visit.served.crons.stage(_jobs(asked.crons), kinds=kinds)
         outcome.result = f"version {staged.version}"
     return answer({"version": staged.version, "active": staged.active, "diff": documents.diff(staged.diff)})
 

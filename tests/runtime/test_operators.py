@@ -174,6 +174,22 @@ async def test_what_was_staged_waits_and_the_code_that_has_it_finds_it(tmp_path:
         assert ran == ["new"]
 
 
+@pytest.mark.parametrize(("kinds", "found"), [({"ops:note": "mutation"}, True), ({}, False)])
+async def test_what_only_the_code_to_come_has_is_found_by_it_when_its_kind_was_said(
+    kinds: dict[str, Any], found: bool, tmp_path: Path
+) -> None:
+    """A deploy pushes crons of functions that the running process has never heard of."""
+    new = [CronJob("new", Every(minutes=5), "ops:note", {"who": "new"})]
+    async with Harness(App[Any](tmp_path / "app.db"), db=tmp_path / "app.db") as h:
+        staged = await h.crons.stage(new, kinds=kinds)
+    after, _ = make()
+    after.crons.define_crons(new)
+    async with Harness(after, db=tmp_path / "app.db") as h:
+        assert h.crons.staged is not None
+        assert (h.crons.staged.version == staged.version) is found
+        assert h.crons.staged.active
+
+
 async def test_a_staged_version_can_be_activated_or_is_retired_by_the_next_start(tmp_path: Path) -> None:
     """A start of the old code puts it aside, on record; it can be activated all the same."""
     app, _ = make()
