@@ -150,10 +150,10 @@ async def test_H7_a_ctx_can_not_be_used_from_another_thread(path: Path, db: Any,
 
 
 FOREIGN: dict[str, Callable[[Any], Any]] = {
-    "asyncio.run": lambda rig: asyncio.run(nothing()),
+    "asyncio.run": lambda rig: asyncio.run(unstarted()),
     "asyncio.sleep": lambda rig: asyncio.sleep(1),
     "asyncio.sleep(0)": lambda rig: asyncio.sleep(0),
-    "create_task": lambda rig: asyncio.get_running_loop().create_task(nothing()),
+    "create_task": lambda rig: asyncio.get_running_loop().create_task(unstarted()),
     "a future": lambda rig: asyncio.get_running_loop().create_future(),
     "app.call of a mutation": lambda rig: rig.app.call("l:put", {"who": "inner"}),
     "app.call of a query": lambda rig: rig.app.call("l:names"),
@@ -168,6 +168,15 @@ FOREIGN: dict[str, Callable[[Any], Any]] = {
 
 async def nothing() -> None:
     """Do nothing."""
+
+
+made: list[Any] = []
+
+
+def unstarted() -> Any:
+    """Return a coroutine that whoever is refused leaves behind: closed at the end, not whenever it is collected."""
+    made.append(nothing())
+    return made[-1]
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -196,6 +205,8 @@ async def test_H7_a_mutation_can_not_use_the_loop_or_the_app(path: Path, db: Any
         await rig.rest()
         assert await rig.call("l:names") == []
         assert rig.actor.broken is None
+    while made:
+        made.pop().close()
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
