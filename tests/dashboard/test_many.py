@@ -25,7 +25,7 @@ DAY: Final = 86_400
 PAINTED = """where => new Promise((resolve) => {
   const began = performance.now();
   const seen = new MutationObserver(() => {
-    if (!document.querySelector("main tbody tr")) return;
+    if (!document.querySelector("main tbody tr, main .step")) return;  // a search may find nothing on its first page
     seen.disconnect();
     requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - began)));
   });
