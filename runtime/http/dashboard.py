@@ -69,8 +69,9 @@ def _suffix(name: str) -> str:
 
 
 async def show_page(visit: Visit) -> Response:
-    """Answer the page itself."""
-    del visit
+    """Answer the page itself; with a slash behind its path, the way to it: what it loads is beside it, not below."""
+    if visit.request.scope.get("raw_path", b"").partition(b"?")[0].endswith(b"/"):
+        return Response(status_code=307, headers={**HEADERS, "Location": "../dashboard"})
     return _file(INDEX)
 
 
@@ -130,7 +131,8 @@ _STATIC: Final = {200: "the file", 400: "the host name is not served"}
 
 ROUTES: Final[tuple[Route, ...]] = (  # the first path that fits is taken: an asset's comes last
     Route(
-        method="GET", path="/dashboard", door="page", handler=show_page, summary="The dashboard", answers=_STATIC,
+        method="GET", path="/dashboard", door="page", handler=show_page, summary="The dashboard",
+        answers={**_STATIC, 307: "the path had a slash behind it"},
     ),
     Route(
         method="POST", path="/dashboard/login", door="login", handler=log_in, body=LoginAsked,

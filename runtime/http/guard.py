@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from actor_scheduler.limits import SECOND_US
+from actor_scheduler.limits import RESOLVER_US_MAX, SECOND_US
 from runtime.http.answers import Problem
 from runtime.http.routes import Who
+from runtime.http.sessions import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,9 +63,18 @@ class Guard:
         key_id = _match(self._http.dispatch, bearer(request))
         if key_id is not None:
             return Who(role="dispatch", key_id=key_id, via="bearer", peer=peer_of(request))
-        if self._http.gateway is not None and await self._http.gateway(request):
+        if await self._gateway_knows(request):
             return Who(role="dispatch", key_id="gateway", via="gateway", peer=peer_of(request))
         raise self.failed(request)
+
+    async def _gateway_knows(self, request: Request) -> bool:
+        if self._http.gateway is None:
+            return False
+        try:
+            async with asyncio.timeout(RESOLVER_US_MAX / SECOND_US):
+                return bool(await self._http.gateway(request))
+        except TimeoutError:
+            raise Problem(504, "TIMED_OUT", "the gateway did not answer") from None
 
     def _operator(self, door: Literal["read", "operate"], request: Request) -> Who:
         given = bearer(request)
@@ -113,8 +124,6 @@ class Guard:
 
     def session_of(self, request: Request) -> str | None:
         """Return the name of the session that a request comes with, whether or not it has ended."""
-        from runtime.http.sessions import name_of  # noqa: PLC0415
-
         token = _cookie(request)
         return name_of(token) if token is not None else None
 

@@ -12,8 +12,9 @@ from typing import Any
 def plain(value: Any) -> Any:
     """Return a value that was read from the file, or is about to be shown, as JSON can carry it.
 
-    Bytes are {"$bytes": base64}, moments ISO 8601 in UTC, spans of time seconds, and floats that are no numbers
-    {"$float": "nan" | "inf" | "-inf"}.  Raises TypeError for what has no such form.
+    Bytes are {"$bytes": base64}, moments ISO 8601 in UTC (without an offset where they have none), spans of time
+    seconds, and floats that are no numbers {"$float": "nan" | "inf" | "-inf"}.  Raises TypeError for what has no such
+    form.
     """
     if value is None or isinstance(value, bool | str | int):
         return value
@@ -22,7 +23,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytes": base64.b64encode(bytes(value)).decode()}
     if isinstance(value, datetime):
-        return moment(value)
+        return moment(value) if value.utcoffset() is not None else value.isoformat()
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _FIELDS_TOLD: Final = 20
+NOWHERE: Final = "/-"  # a path that no route has
 
 
 def make_surface(
@@ -67,6 +68,8 @@ class Surface(Starlette):
         """Serve one request, or the lifespan."""
         if scope["type"] == "http":
             path = scope["path"].removesuffix("/")
+            if not path.isprintable():  # the end of a pattern would let a line feed pass
+                path = NOWHERE
             scope = {**scope, "path": path if path.startswith("/") else f"/{path}"}
         await super().__call__(scope, receive, send)
 

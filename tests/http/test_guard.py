@@ -306,3 +306,25 @@ def test_a_bearer_is_one_header_of_that_scheme(given_headers: list[tuple[str, st
         assert found == given_headers[0][1].strip()
     else:
         assert found is None
+
+
+async def test_a_gateway_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(request: Request) -> bool:
+        return bool(await asyncio.get_running_loop().create_future())
+
+    monkeypatch.setattr("runtime.http.guard.RESOLVER_US_MAX", 10_000)
+    with pytest.raises(Problem) as refused:
+        await guard(Ticking(), dispatch=None, gateway=never).admit("dispatch", asked())
+    assert (refused.value.status, refused.value.code) == (504, "TIMED_OUT")
+
+
+async def test_a_gateway_lets_in_whom_it_knows_and_a_secret_works_beside_it() -> None:
+    async def knows(request: Request) -> str | None:
+        return request.headers.get("x-clock")
+
+    held = guard(Ticking(), gateway=knows)
+    assert (await held.admit("dispatch", asked(headers=[("x-clock", "paris")]))).via == "gateway"  # type: ignore[union-attr]
+    assert (await held.admit("dispatch", asked(headers=[("authorization", f"Bearer {DISPATCH}")]))).via == "bearer"  # type: ignore[union-attr]
+    with pytest.raises(Problem) as refused:
+        await held.admit("dispatch", asked())
+    assert refused.value.status == 401
