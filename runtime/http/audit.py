@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from runtime.http.routes import Who
+    from runtime.http.who import Who
 
 KEPT: Final = 1000
 _CHARS_MAX: Final = 300

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from actor_scheduler.limits import RESOLVER_US_MAX, SECOND_US
 from runtime.http.answers import Problem
-from runtime.http.routes import Who
 from runtime.http.sessions import name_of
+from runtime.http.who import Who
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from runtime.http.options import Http
-    from runtime.http.routes import Door, Role
     from runtime.http.secrets import Secrets
     from runtime.http.sessions import Sessions
+    from runtime.http.who import Door, Role
 
 COOKIE: Final = "__Host-actor_scheduler"  # the browser holds it to https, this host and all its paths
 COOKIE_LOOPBACK: Final = "actor_scheduler"  # for http on this machine, where a secure one is not kept by all browsers

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from runtime.functions import Function
-    from runtime.http.routes import Door, Visit
+    from runtime.http.routes import Visit
+    from runtime.http.who import Door
 
 Schema: TypeAlias = dict[str, Any]
 

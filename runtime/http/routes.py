@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -16,20 +16,7 @@ if TYPE_CHECKING:
     from runtime.http.guard import Guard
     from runtime.http.options import Http
     from runtime.http.served import Served
-
-Role: TypeAlias = Literal["read", "operate", "dispatch"]
-Door: TypeAlias = Literal["open", "rpc", "dispatch", "read", "operate", "login", "page"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Who:
-    """Who passed a door: with which secret (its id), how it was shown, and from where."""
-
-    role: Role
-    key_id: str
-    via: Literal["bearer", "session", "gateway"]
-    peer: str
-    session: str | None = None  # the digest of its id
+    from runtime.http.who import Door, Who
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from runtime.http.routes import Door, Route, Who
+    from runtime.http.routes import Route
     from runtime.http.served import Served
+    from runtime.http.who import Door, Who
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _FIELDS_TOLD: Final = 20

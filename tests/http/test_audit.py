@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.http.audit import KEPT, Audit
-from runtime.http.routes import Who
+from runtime.http.who import Who
 
 WHO = Who(role="operate", key_id="0a1b2c3d", via="bearer", peer="192.0.2.1")
 

@@ -91,7 +91,7 @@ RUNTIME = (
     "invoker", "providers", "quota", "waiting", "conversion", "validation", "policy", "functions", "invoke",
     "registry", "context", "hooks", "meter", "feed", "loop_lag", "observing", "engine", "drain", "app_scheduler", "cron_definitions", "crons", "caller", "maintenance",
     # the HTTP surface: what a request is held against, its way, the routes, and the table of them all
-    "http.__init__", "http.secrets", "principals", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
+    "http.__init__", "http.who", "http.secrets", "principals", "http.options", "http.plain", "http.answers", "http.reading", "http.routes",
     "http.audit", "http.sessions", "http.guard", "http.served",
     "http.stopping", "http.events", "http.health", "http.metrics", "http.tick", "http.rpc", "http.documents", "http.dispatch", "http.openapi", "http.asked", "http.confirmation",
     "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.dashboard", "http.tables", "http.surface",
