@@ -18,7 +18,7 @@ from actor_scheduler.crons.definition import (
     check_stored,
 )
 from actor_scheduler.crons.handle import Crons
-from actor_scheduler.crons.records import Staged
+from actor_scheduler.crons.records import CronDiff, Staged
 from actor_scheduler.crons.schedule import Every, Schedule
 from actor_scheduler.errors import AlreadyStarted, InvalidArgs, InvalidCron, NotRegistrable, UnknownFunction
 from actor_scheduler.limits import PAGE_MAX
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import time
     from zoneinfo import ZoneInfo
 
-    from actor_scheduler.crons.records import CronDiff, Dispatched, ManifestInfo
+    from actor_scheduler.crons.records import Dispatched, ManifestInfo
     from actor_scheduler.model import Args, Kind
     from actor_scheduler.ports import Running
     from runtime.engine import Engine
@@ -326,6 +326,26 @@ class AppCrons(Crons):
         definitions = Definitions()
         definitions.add_all(jobs)
         return await self._app_port.stage_crons(definitions.specs(check))
+
+    async def compare(self, version: int, /) -> CronDiff:
+        """Return how a version of the definitions differs from the one that holds: what its activation is to change.
+
+        A cron in trouble counts as unchanged here, and is mended by an activation all the same.  Raises InvalidArgs
+        when there is no such version, InvalidCron when it is damaged.
+        """
+        active = next((info for info in await self._app_port.manifests(PAGE_MAX) if info.state == "active"), None)
+        there = {} if active is None else await self._definitions_of(active.version)
+        wanted = await self._definitions_of(version)
+        both = sorted(wanted.keys() & there.keys())
+        return CronDiff(
+            added=tuple(sorted(wanted.keys() - there.keys())),
+            updated=tuple(name for name in both if wanted[name] != there[name]),
+            unchanged=tuple(name for name in both if wanted[name] == there[name]),
+            deleted=tuple(sorted(there.keys() - wanted.keys())),
+        )
+
+    async def _definitions_of(self, version: int) -> dict[str, bytes]:
+        return {spec.name: spec.encode() for spec in await self._app_port.manifest_specs(version)}
 
     async def activate(self, version: int, /) -> CronDiff:
         """Let a version of the definitions hold, in one step, and return what that changed. Durable when it returns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from actor_scheduler.crons.catchup import MissedTicks, Overlap
 from actor_scheduler.crons.definition import NAME_CHARS_MAX, CronJob, Faults, check_faults
 from actor_scheduler.crons.schedule import Cron, Every, Schedule
 from actor_scheduler.crons.spec import CronClock
-from actor_scheduler.errors import UnknownCron
+from actor_scheduler.errors import InvalidArgs, InvalidCron, UnknownCron
 from actor_scheduler.model import State
 from runtime.http import documents
 from runtime.http.answers import answer
@@ -182,7 +183,14 @@ async def list_runs(visit: Visit) -> Response:
 async def list_manifests(visit: Visit) -> Response:
     """Answer the versions of the definitions, the newest first."""
     found = await visit.served.crons.manifests(limit=visit.query.limit)
-    return answer(documents.items(map(documents.manifest, found)))
+    told = []
+    for info in found:
+        diff = None
+        if info.state == "staged":
+            with contextlib.suppress(InvalidCron, InvalidArgs):  # damaged, or forgotten since
+                diff = await visit.served.crons.compare(info.version)
+        told.append(documents.manifest(info, diff))
+    return answer(documents.items(told))
 
 
 # ------------------------------------------------------------------ steering

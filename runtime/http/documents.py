@@ -173,9 +173,10 @@ def diff(changes: CronDiff) -> Document:
     return {name: list(names) for name, names in changes._asdict().items()}
 
 
-def manifest(info: ManifestInfo) -> Document:
-    """Return one version of the definitions."""
+def manifest(info: ManifestInfo, changes: CronDiff | None = None) -> Document:
+    """Return one version of the definitions; of one that waits, what its activation changes."""
     return {
+        "diff": diff(changes) if changes is not None else None,
         "version": info.version,
         "digest": info.digest,
         "state": info.state,

@@ -235,6 +235,7 @@ async def test_a_manifest_is_staged_and_activated(site: Site, operator: httpx.As
     assert staged == {"version": 2, "active": False, "diff": DIFF}
     assert await walk(operator, "/admin/crons") == before
     newest, oldest = (await got(operator, "/admin/cron/manifests"))["items"]
+    assert (newest["diff"], oldest["diff"]) == (staged["diff"], None)
     assert (newest["state"], newest["crons"]) == ("staged", ["digest/paris", "new", "sweep"])
     assert (oldest["state"], oldest["version"]) == ("active", 1)
     assert await sent(operator, "/admin/cron/manifests/activate", {"version": 2}) == DIFF

@@ -301,7 +301,7 @@ def test_the_rest() -> None:
     info = ManifestInfo(version=2, digest="d", state="staged", crons=("a",), staged_at=at, activated_at=None)
     assert documents.manifest(info) == {
         "version": 2, "digest": "d", "state": "staged", "crons": ["a"],
-        "staged_at": "2026-01-01T00:00:00.000000Z", "activated_at": None,
+        "staged_at": "2026-01-01T00:00:00.000000Z", "activated_at": None, "diff": None,
     }  # fmt: skip
     assert documents.page(Page([1, 2], "next"), lambda each: {"n": each}) == {
         "items": [{"n": 1}, {"n": 2}], "next_cursor": "next",
