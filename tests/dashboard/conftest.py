@@ -1,4 +1,7 @@
-"""Fixtures of the dashboard's tests: one browser for all of them, a new app for each."""
+"""Fixtures of the dashboard's tests: one browser for each file of them, a new app for each test.
+
+No longer than a file: while it runs, the main thread counts as running an event loop, and no other test can run one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from tests.dashboard.browsing import MISSING, Tabs, browser, chromium
 from tests.dashboard.sites import Site, make_app, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def started() -> Iterator[Browser]:
     if chromium() is None:
         pytest.skip(MISSING)

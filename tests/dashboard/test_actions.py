@@ -129,7 +129,7 @@ def test_a_staged_version_is_activated(site: Site, page: Page) -> None:
     site.run(site.app.crons.stage([CronJob("brand new", Cron("0 9 * * *"), "desk:note", None)]))
     log_in(page, site, "#/crons")
     page.get_by_role("button", name="Activate…").click()
-    expect(page.get_by_role("dialog")).to_contain_text("1 added, 2 deleted")
+    expect(page.get_by_role("dialog")).to_contain_text("1 added, 0 updated, 2 deleted")
     confirm(page, "Activate")
     said(page, "1 added, 0 updated, 2 deleted, 0 unchanged.")
     expect(page.get_by_role("link", name="brand new")).to_be_visible()
