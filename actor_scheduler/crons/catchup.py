@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 MissedTicks: TypeAlias = Literal["latest", "all", "skip"]
 Overlap: TypeAlias = Literal["skip", "queue", "allow"]
-SkipReason: TypeAlias = Literal["policy", "cap", "age", "overlap", "paused", "stale_manifest", "disabled"]
+SkipReason: TypeAlias = Literal[
+    "policy", "cap", "age", "overlap", "paused", "stale_manifest", "disabled", "before_definition"
+]
 
 
 class CatchUp(NamedTuple):

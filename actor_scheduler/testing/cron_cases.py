@@ -278,7 +278,7 @@ async def an_outside_clock_dispatches_each_tick_once(make_store: MakeStore) -> N
         bench.clock.move_to(START_US + 20 * MINUTE)
         assert await dispatched(20.9) == ("accepted", 20, None)
         assert await dispatched(15) == ("skipped", 15, "policy")
-        assert await dispatched(-60) == ("skipped", -60, "stale_manifest")
+        assert await dispatched(-60) == ("skipped", -60, "before_definition")
         await refused(crons.do(DispatchCron("c", START_US + 22 * MINUTE)), InvalidTime)
         await refused(crons.do(DispatchCron("c", 1 << 62)), InvalidTime)
         await refused(crons.do(DispatchCron("internal", None)), InvalidCron)

@@ -68,6 +68,8 @@ async def dispatch(visit: Visit) -> Response:
         raise Problem(409, "SCHEDULE_NOT_EXTERNAL", str(error)) from error
     told: dict[str, Any] = {"status": done.status, "schedule": name, "tick": moment(done.tick)}
     told.update({"reason": done.reason} if done.status == "skipped" else {"job_id": done.job_id})
+    if done.reason == "before_definition":
+        told["next_tick"] = next((moment(tick) for tick in await crons.next_ticks(name, 1)), None)
     return answer(told, 202 if done.status == "accepted" else 200)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COOKIE: Final = "__Host-actor_scheduler"  # the browser holds it to https, this host and all its paths
 COOKIE_LOOPBACK: Final = "actor_scheduler"  # for http on this machine, where a secure one is not kept by all browsers
+_MARK_CHARS: Final = 8
 HEADER: Final = "x-actor-scheduler"  # no form and no link can send it
 FAILURES_MAX: Final = 20  # of one peer within the span below
 FAILURES_US: Final = 60 * SECOND_US
@@ -65,7 +67,7 @@ class Guard:
             return Who(role="dispatch", key_id=key_id, via="bearer", peer=peer_of(request))
         if await self._gateway_knows(request):
             return Who(role="dispatch", key_id="gateway", via="gateway", peer=peer_of(request))
-        raise self.failed(request)
+        raise self.failed(request, guessed="authorization" in request.headers)
 
     async def _gateway_knows(self, request: Request) -> bool:
         if self._http.gateway is None:
@@ -80,7 +82,7 @@ class Guard:
         given = bearer(request)
         who = self.key_holder(given, request) if "authorization" in request.headers else self._browser(request)
         if who is None:
-            raise self.failed(request)
+            raise self.failed(request, guessed="authorization" in request.headers)
         if door == "operate" and who.role != "operate":
             raise Problem(403, "FORBIDDEN", "this key may look, and change nothing")
         return who
@@ -92,11 +94,14 @@ class Guard:
         key_id = operate if operate is not None else read
         return Who(role=role, key_id=key_id, via="bearer", peer=peer_of(request)) if key_id is not None else None
 
-    def failed(self, request: Request) -> Problem:
-        """Count a failure, and return the answer to it: 401, and 429 from the 21st in a minute of the same peer on.
+    def failed(self, request: Request, *, guessed: bool = True) -> Problem:
+        """Return the answer to who may not come in: 401, and 429 from the 21st wrong secret in a minute of a peer on.
 
-        A right secret is let in all the same: who shares an address with a guesser is not locked out.
+        A right secret is let in all the same: who shares an address with a guesser is not locked out.  Only who gave a
+        secret has guessed: a page whose session has ended has not.
         """
+        if not guessed:
+            return Problem(401, "UNAUTHORIZED", "a valid secret is needed", headers=_CHALLENGE)
         now_us, peer = self._monotonic_us(), peer_of(request)
         recent = [at_us for at_us in self._failures.pop(peer, []) if now_us - at_us < FAILURES_US]
         recent = [*recent[-FAILURES_MAX:], now_us]
@@ -205,17 +210,19 @@ def _host_name(request: Request) -> str:
 
 
 def _cookie(request: Request) -> str | None:
-    cookies = request.cookies
-    if COOKIE in cookies:
-        return cookies[COOKIE]
-    if request.url.scheme == "http" and is_loopback(_host_name(request)):
-        return cookies.get(COOKIE_LOOPBACK)
-    return None
+    return request.cookies.get(cookie_name(request))
 
 
 def cookie_name(request: Request) -> str:
-    """Return the name of the session's cookie for the way a request came."""
-    return COOKIE_LOOPBACK if request.url.scheme == "http" and is_loopback(_host_name(request)) else COOKIE
+    """Return the name of the session's cookie for the way a request came.
+
+    It bears a mark of the host, its port and the mount: cookies know neither ports nor, with this prefix, paths, and
+    two apps beside each other must not log each other's operators out.
+    """
+    where = f"{request.headers.get('host', '').lower()}{request.scope.get('root_path', '')}"
+    mark = hashlib.sha256(where.encode()).hexdigest()[:_MARK_CHARS]
+    loopback = request.url.scheme == "http" and is_loopback(_host_name(request))
+    return f"{COOKIE_LOOPBACK if loopback else COOKIE}_{mark}"
 
 
 def _match(secrets: Secrets | None, given: str | None) -> str | None:

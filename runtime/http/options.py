@@ -52,6 +52,10 @@ class Http:
             if not isinstance(getattr(self, name), Secrets | None):
                 msg = f"{name} is Secrets(…), so that it can be checked and rotated, or None"
                 raise InvalidArgs(msg)
+        doors = [secrets for secrets in (self.operate, self.read, self.dispatch) if secrets is not None]
+        for number, secrets in enumerate(doors):
+            for other in doors[:number]:
+                secrets.keep_apart(other)
         if type(self.body_max) is not int or not 1 <= self.body_max <= _BODY_MOST:
             msg = f"body_max is a number of bytes from 1 to {_BODY_MOST}, not {self.body_max!r:.40}"
             raise InvalidArgs(msg)

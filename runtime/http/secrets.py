@@ -46,6 +46,7 @@ class Secrets:
         self._what = what
         self._digests: dict[str, bytes] = {}
         self._refresh: Callable[[], None] | None = None
+        self._apart_from: list[Secrets] = []
         self.rotate(*secrets)
 
     def rotate(self, *secrets: str) -> None:
@@ -53,7 +54,20 @@ class Secrets:
 
         Raises InvalidSecret, and then nothing changes.
         """
-        self._digests = _digests(secrets, self._what)
+        found = _digests(secrets, self._what)
+        for other in self._apart_from:
+            _check_apart(self._what, found, other)
+        self._digests = found
+
+    def keep_apart(self, other: Secrets) -> None:
+        """Have no secret in common with another door's, now and after a rotation: who may tell the time is no operator.
+
+        Raises InvalidSecret.
+        """
+        _check_apart(self._what, self._digests, other)
+        for one, another in ((self, other), (other, self)):
+            if another not in one._apart_from:  # noqa: SLF001 - of the same class
+                one._apart_from.append(another)  # noqa: SLF001
 
     def match(self, given: str | None) -> str | None:
         """Return the id of the active secret that was given, None when it is none of them.
@@ -168,6 +182,12 @@ def _digests(secrets: Iterable[str], what: str) -> dict[str, bytes]:
         msg = f"{what}: at most {ACTIVE_MAX} secrets can be active at once"
         raise InvalidSecret(msg)
     return found
+
+
+def _check_apart(what: str, digests: Mapping[str, bytes], other: Secrets) -> None:
+    if digests.keys() & other._digests.keys():  # noqa: SLF001 - of the same class
+        msg = f"{what} has a secret that {other._what} has, too: each door needs its own"  # noqa: SLF001
+        raise InvalidSecret(msg)
 
 
 def _check(secret: object, what: str) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from runtime import ActionCtx, App, FunctionError, Http, MutationCtx, Namespace, QueryCtx, Secrets
+from runtime.http.guard import cookie_name
 from runtime.testing import Harness
 
 OPERATE = "operate-7nVq2LxZp0aYtR4uWc8sEe1dKfGhJm"
@@ -77,6 +79,16 @@ def make_http(**options: Any) -> Http:
         "dispatch": Secrets(DISPATCH, what="the dispatch secret"),
     }
     return Http(**{**doors, **options})
+
+
+def cookie_at(host: str, scheme: str = "http", mount: str = "") -> str:
+    """Return the name of a session's cookie on a host."""
+    headers = [(b"host", host.encode())]
+    return cookie_name(
+        Request(
+            {"type": "http", "scheme": scheme, "path": "/", "root_path": mount, "query_string": b"", "headers": headers}
+        )
+    )
 
 
 @dataclass

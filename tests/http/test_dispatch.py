@@ -17,7 +17,7 @@ from runtime.http.answers import Problem
 from runtime.http.dispatch import Nominal, _nominal
 from runtime.principals import always, by_source
 from runtime.testing import Harness
-from tests.http.conftest import DISPATCH, NEXT, OPERATE, READ, Site
+from tests.http.conftest import DISPATCH, NEXT, OPERATE, READ, Site, make_app, make_http
 
 START = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -184,7 +184,7 @@ async def test_names_have_slashes(site: Site, clock: httpx.AsyncClient) -> None:
 )
 async def test_what_is_not_there_or_is_disabled_is_not_found(clock: httpx.AsyncClient, name: str) -> None:
     answer = await clock.post(f"/schedules/{name}/dispatch", json={})
-    assert error(answer) == (404, "SCHEDULE_NOT_FOUND")
+    assert error(answer) == (404, "NOT_FOUND" if name == "%00" else "SCHEDULE_NOT_FOUND")
 
 
 async def test_a_disabled_schedule_leaves_nothing_behind(site: Site, clock: httpx.AsyncClient) -> None:
@@ -316,3 +316,16 @@ async def test_the_resolver_is_not_asked_by_a_clock(site: Site, clock: httpx.Asy
     await clock.post("/schedules/hourly/dispatch")
     await site.harness.settle()
     assert [(request.source, dict(request.headers)) for request in asked] == [("scheduled", {})]
+
+
+async def test_a_tick_from_before_the_definition_is_said_to_be_and_when_the_first_one_comes() -> None:
+    """A new monthly cron has no tick yet, and whoever sets its clock up must not take that for a fault of a deploy."""
+    app = make_app()
+    async with Harness(app, start=datetime(2026, 1, 1, 0, 20, tzinfo=UTC)) as harness:
+        async with Site(app, harness, http := make_http(), app.asgi(http=http)).client(DISPATCH) as clock:
+            told = await clock.post("/schedules/outside/hourly/dispatch")
+            assert (told.status_code, told.json()["status"]) == (200, "skipped")
+            assert told.json()["reason"] == "before_definition"
+            assert told.json()["next_tick"] == "2026-01-01T01:00:00.000000Z"
+            await harness.advance(hours=1)
+            assert (await clock.post("/schedules/outside/hourly/dispatch")).status_code == 202

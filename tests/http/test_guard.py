@@ -25,7 +25,7 @@ from runtime.http.guard import (
     is_loopback,
 )
 from runtime.http.sessions import IDLE_US, LIFE_US, SESSIONS_MAX, Sessions, name_of
-from tests.http.conftest import DISPATCH, OPERATE, READ
+from tests.http.conftest import DISPATCH, NEXT, OPERATE, READ, cookie_at
 
 
 class Ticking:
@@ -143,11 +143,11 @@ def test_a_session_ends_with_the_key_it_was_begun_with() -> None:
     key_id = operate.match(OPERATE)
     assert key_id is not None
     token = held.sessions.begin("operate", key_id)
-    request = asked(headers=[("cookie", f"{COOKIE}={token}"), ("host", "app.example")])
+    request = asked(headers=[("cookie", f"{cookie_at('app.example', 'https')}={token}"), ("host", "app.example")])
     who = admit(held, "operate", request)
     assert (who.role, who.via) == ("operate", "session")
     assert held.still_valid(who)
-    operate.rotate(READ)
+    operate.rotate(NEXT)
     assert not held.still_valid(who)
     with pytest.raises(Problem) as refused:
         admit(held, "operate", request)
@@ -166,7 +166,19 @@ def test_a_session_ends_with_the_key_it_was_begun_with() -> None:
     ],
 )
 def test_only_a_loopback_name_over_http_gets_a_cookie_that_is_not_secure(scheme: str, host: str, name: str) -> None:
-    assert cookie_name(asked(scheme=scheme, headers=[("host", host)])) == name
+    assert cookie_name(asked(scheme=scheme, headers=[("host", host)])).rpartition("_")[0] == name
+
+
+def test_two_apps_beside_each_other_have_two_cookies() -> None:
+    """Cookies know no ports, and `__Host-` no paths: the name has to tell two apps apart."""
+    names = {
+        cookie_at(host, scheme, mount)
+        for host in ("localhost:8000", "localhost:8001", "a.example")
+        for scheme in ("http", "https")
+        for mount in ("", "/a", "/b")
+    }
+    assert len(names) == 3 * 3 * 2 - 3, "a.example has no cookie of its own for http: the browser would not keep it"
+    assert all(name.isascii() and name.replace("_", "").replace("-", "").isalnum() for name in names)
 
 
 def test_a_loopback_cookie_opens_nothing_elsewhere() -> None:
@@ -174,7 +186,7 @@ def test_a_loopback_cookie_opens_nothing_elsewhere() -> None:
     held = guard(clock)
     token = held.sessions.begin("read", held.key_holder(READ, asked()).key_id)  # type: ignore[union-attr]
     for scheme, host, status in [("http", "localhost", None), ("https", "localhost", 401), ("http", "a.example", 401)]:
-        request = asked(scheme=scheme, headers=[("host", host), ("cookie", f"{COOKIE_LOOPBACK}={token}")])
+        request = asked(scheme=scheme, headers=[("host", host), ("cookie", f"{cookie_at('localhost')}={token}")])
         if status is None:
             assert admit(held, "read", request).via == "session"
         else:
@@ -186,7 +198,11 @@ def test_a_loopback_cookie_opens_nothing_elsewhere() -> None:
 def test_a_wrong_bearer_is_not_rescued_by_a_session() -> None:
     held = guard(Ticking())
     token = held.sessions.begin("read", held.key_holder(READ, asked()).key_id)  # type: ignore[union-attr]
-    headers = [("cookie", f"{COOKIE}={token}"), ("host", "a.example"), ("authorization", "Bearer wrong")]
+    headers = [
+        ("cookie", f"{cookie_at('a.example', 'https')}={token}"),
+        ("host", "a.example"),
+        ("authorization", "Bearer wrong"),
+    ]
     with pytest.raises(Problem) as refused:
         admit(held, "read", asked(headers=headers))
     assert refused.value.status == 401
@@ -211,6 +227,17 @@ def test_a_guesser_is_slowed_down_and_nobody_else() -> None:
     assert status("wrong", "192.0.2.67") == 401
     clock.us += FAILURES_US
     assert status("wrong", "192.0.2.66") == 401
+
+
+def test_who_gave_no_secret_has_not_guessed() -> None:
+    """A page whose session has ended asks again and again: that must not count, and not slow the next login down."""
+    held = guard(Ticking())
+    for headers in ([], [("cookie", f"{cookie_at('a.example', 'https')}=ended"), ("host", "a.example")]):
+        for _ in range(FAILURES_MAX + 5):
+            with pytest.raises(Problem) as refused:
+                admit(held, "read", asked(headers=headers))
+            assert refused.value.status == 401
+    assert held._failures == {}
 
 
 def test_peers_that_failed_are_remembered_within_bounds() -> None:

@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from runtime import Secrets
-from runtime.http.guard import COOKIE, COOKIE_LOOPBACK
+from runtime.http.guard import COOKIE
 from runtime.http.routes import Route
 from runtime.http.tables import TABLES
 from runtime.testing import Harness
-from tests.http.conftest import DISPATCH, NEXT, OPERATE, READ, Site, make_app, make_http
+from tests.http.conftest import DISPATCH, NEXT, OPERATE, READ, Site, cookie_at, make_app, make_http
 
 Door = Literal["open", "rpc", "dispatch", "read", "operate", "login", "page"]
 KEYS: Final = {"operate": OPERATE, "read": READ, "dispatch": DISPATCH}
@@ -140,7 +140,7 @@ async def test_nobody_without_a_right_secret(verb: str, row: Row, site: Site, an
         (row.address, [("Authorization", f"Bearer {right}"), ("Authorization", f"Bearer {right}")]),
         (row.address, {"Authorization": "Bearer schl\u00fcssel".encode("latin-1")}),
         (row.address, {"X-Forwarded-Authorization": f"Bearer {right}", "X-Api-Key": right}),
-        (row.address, {"Cookie": f"{COOKIE}={right}; {COOKIE_LOOPBACK}={right}"}),
+        (row.address, {"Cookie": f"{cookie_at('testserver')}={right}; {COOKIE}={right}"}),
         (f"{row.address}{key}token={right}&key={right}", {}),
     ]
     for address, headers in tries:
@@ -195,7 +195,7 @@ async def test_another_site_gets_nowhere_with_an_operators_browser(
     sessions = site.asgi.routes[0].endpoint._doors._guard.sessions
     assert site.http.operate is not None
     key_id = site.http.operate.match(OPERATE)
-    cookie = {"Cookie": f"{COOKIE}={sessions.begin('operate', key_id)}"}
+    cookie = {"Cookie": f"{cookie_at('testserver')}={sessions.begin('operate', key_id)}"}
     json = {"Content-Type": "application/json"}
     ours = {**json, "X-Actor-Scheduler": "1", "Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
     foreign: list[dict[str, str]] = [

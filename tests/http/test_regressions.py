@@ -12,7 +12,7 @@ from actor_scheduler import codec
 from actor_scheduler.errors import InvalidArgs
 from runtime import App, AuthRequest, FunctionError, Http, InvalidSecret, MutationCtx, Namespace, Secrets
 from runtime.testing import Harness
-from tests.http.conftest import DISPATCH, OPERATE, Site, make_http
+from tests.http.conftest import DISPATCH, OPERATE, Site, cookie_at, make_http
 from tests.layout.test_layout import PACKAGES, imports, sources
 
 SCRIPT = "</script><script>alert(1)</script>"
@@ -38,7 +38,7 @@ async def test_a_form_of_another_site_changes_nothing(site: Site) -> None:
     token = sessions.begin("operate", site.http.operate.match(OPERATE))
     async with site.client(None) as victim:
         for headers in ({"content-type": "application/x-www-form-urlencoded"}, {"content-type": "text/plain"}):
-            cookie = {"cookie": f"__Host-actor_scheduler={token}", "origin": "https://evil.example"}
+            cookie = {"cookie": f"{cookie_at('testserver')}={token}", "origin": "https://evil.example"}
             response = await victim.post("/admin/pause", headers={**headers, **cookie}, content=b'{"note": "x"}')
             assert response.status_code in {403, 415}
     assert site.app.scheduler.paused is None

@@ -183,3 +183,19 @@ def test_a_start_with_a_missing_default_or_short_secret_is_refused(environ: dict
 def test_options_that_cannot_hold_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidArgs):
         Http(**options)  # type: ignore[arg-type]
+
+
+def test_each_door_has_secrets_of_its_own() -> None:
+    """What every outside clock holds must not be the deploy key; not after a rotation either."""
+    with pytest.raises(InvalidSecret, match="each door needs its own"):
+        Http(operate=Secrets(A), dispatch=Secrets(A))
+    with pytest.raises(InvalidSecret):
+        Http(operate=Secrets(A, B), read=Secrets(B))
+    operate, dispatch = Secrets(A), Secrets(B)
+    Http(operate=operate, dispatch=dispatch)
+    Http(operate=operate, dispatch=dispatch)
+    for one, other in ((operate, B), (dispatch, A)):
+        before = dict(one._digests)
+        with pytest.raises(InvalidSecret):
+            one.rotate(other)
+        assert one._digests == before

@@ -382,14 +382,14 @@ class CronWriter:
 
     def _sent_before(self, row: CronRow, tick_us: int | None) -> Dispatched:
         if tick_us is None:
-            return Dispatched("skipped", None, None, "stale_manifest")
+            return Dispatched("skipped", None, None, "before_definition")
         tick = to_datetime(tick_us)
         found: Any = self._raw.execute(_BY_TICK, (row.name, tick_us)).fetchone()
         if found is not None:
             return Dispatched("duplicate", tick, format_id(*found))
         reason = self._skips.reason(row.name, tick_us)
         if reason is None and tick_us <= row.changed_at_us:
-            reason = "stale_manifest"  # of a time before this definition
+            reason = "before_definition"
         return Dispatched("skipped", tick, None, reason) if reason is not None else Dispatched("duplicate", tick)
 
 
