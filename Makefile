@@ -20,8 +20,8 @@ setup: .venv/ready ## make the virtual environment
 demo: .venv/ready ## kill a busy shop with SIGKILL, again and again, and count what was lost (30 s)
 	$(BIN)/python -m examples.shop.demo
 
-serve: .venv/ready ## run the shop and its dashboard on http://127.0.0.1:8000
-	$(BIN)/python -m examples.shop.serve
+serve: .venv/ready ## run the shop and its dashboard on http://127.0.0.1:8000 (PORT=8050 make serve: on another port)
+	@$(BIN)/python -m examples.shop.serve --port $(or $(PORT),8000)
 
 test: .venv/ready ## run all tests
 	$(BIN)/python -m pytest
