@@ -76,7 +76,8 @@ def log_in(page: Page, site: Site, where: str = "#/", key: str = OPERATE) -> Non
     headers = {"X-Actor-Scheduler": "1", "Origin": site.url}
     answer = page.context.request.post(f"{site.page}/login", data={"key": key}, headers=headers)
     assert answer.ok, answer.text()
-    page.goto("about:blank")  # the page, and not only another place of it
+    page.goto(f"{site.page}/icon.svg")  # of the page's origin, and not only another place of the page
+    page.evaluate("localStorage.setItem('actor-scheduler-logged-in', '1')")  # as the form does it
     page.goto(site.page + where)
     page.wait_for_selector("nav")
     page.wait_for_selector("main h1")

@@ -7,10 +7,10 @@ import re
 import sqlite3
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from runtime import Cron, CronJob
-from tests.dashboard.browsing import go, log_in
+from tests.dashboard.browsing import Tabs, go, log_in
 from tests.dashboard.sites import Site
 
 
@@ -64,7 +64,7 @@ def test_chosen_jobs_are_changed_and_no_others(site: Site, page: Page) -> None:
         page.locator(f"tr[data-id='{job}'] input").check()
     expect(page.get_by_text("2 chosen")).to_be_visible()
     page.get_by_role("region", name="The chosen jobs").get_by_role("button", name="Cancel").click()
-    confirm(page, "Cancel 2")
+    confirm(page, "Cancel 2 jobs")
     said(page, "Cancel: 2 of 2 jobs changed.")
     assert [site.state(job) for job in jobs] == ["pending", "canceled", "canceled", "pending", "pending"]
     expect(page.get_by_role("region", name="The chosen jobs")).to_be_hidden()
@@ -81,7 +81,7 @@ def test_all_that_match_are_changed_after_their_number_was_shown(site: Site, pag
     page.get_by_text("Change all that match").click()
     page.get_by_role("button", name="Cancel all…").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Cancel: 120 jobs")
+    expect(dialog).to_contain_text("Cancel 120 jobs")
     expect(dialog).to_contain_text("function = desk:note")
     confirm(page, "Not now")
     assert site.state(jobs[0]) == "pending"
@@ -90,25 +90,92 @@ def test_all_that_match_are_changed_after_their_number_was_shown(site: Site, pag
     said(page, "Cancel: 120 jobs changed.")
     assert {site.state(job) for job in jobs} == {"canceled"}
     assert site.state(other) == "pending"
-    page.get_by_role("button", name="Run again all…").click()
-    said(page, "No job that matches can be changed so.")
+    page.get_by_role("button", name="Run all again…").click()
+    said(page, "None of these jobs has failed: there is nothing to run again.")
 
 
-def test_what_changed_while_it_was_confirmed_is_not_touched(site: Site, page: Page) -> None:
-    first = site.job("desk:note", after=3600)
+def test_when_more_match_than_were_confirmed_the_new_number_is_said_and_confirmed_anew(site: Site, page: Page) -> None:
+    failed = site.ended("desk:refuse", {"message": "no"})
+    site.run(site.app.scheduler.pause())
+    waits = site.job("desk:note", after=3600)
     log_in(page, site, "#/jobs")
     page.get_by_text("Change all that match").click()
     page.get_by_role("button", name="Cancel all…").click()
-    expect(page.get_by_role("dialog")).to_contain_text("Cancel: 1 jobs")
-    site.job("desk:note", after=3600)
-    confirm(page, "Cancel 1 jobs")
-    said(page, "CONFIRMATION_STALE")
-    assert site.state(first) == "pending"
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading")).to_have_text("Cancel 1 job")
+    site.run(site.app.scheduler.retry(failed))
+    confirm(page, "Cancel 1 job")
+    expect(dialog).to_contain_text("There are more by now: 2, not 1. Nothing was changed.")
+    assert (site.state(failed), site.state(waits)) == ("pending", "pending")
+    confirm(page, "Cancel 2 jobs")
+    said(page, "Cancel: 2 jobs changed.")
+    assert (site.state(failed), site.state(waits)) == ("canceled", "canceled")
+    page.get_by_role("button", name="Drop all…").click()
+    expect(dialog).to_contain_text("Runs of crons among them go from their cron's history, too.")
+    confirm(page, "Not now")
+
+
+def test_a_double_click_acts_once(site: Site, page: Page) -> None:
+    """The click after the first finds a button that is busy, however long the answer takes."""
+    failed = site.ended("desk:refuse", {"message": "no"})
+    sent: list[Route] = []
+    page.route("**/retry", lambda route: sent.append(route))
+    page.route("**/cron/run", lambda route: sent.append(route))
+    log_in(page, site, f"#/jobs/{failed}")
+    again = page.get_by_role("button", name="Run again")
+    again.dblclick()
+    expect(again).to_be_disabled()
+    expect(again).to_be_focused()
+    again.press("Enter")
+    assert len(sent) == 1
+    sent.pop().continue_()
+    said(page, "It runs again.")
+    go(page, "#/crons?name=tidy")
+    page.get_by_role("button", name="Run tidy now").dblclick()  # and a cron asks first
+    expect(page.get_by_role("dialog")).to_have_count(1)
+    assert sent == []
+    confirm(page, "Run now")
+    expect(page.get_by_role("button", name="Run tidy now")).to_be_disabled()
+    page.get_by_role("button", name="Run tidy now").dblclick(force=True)
+    assert len(sent) == 1
+    sent.pop().continue_()
+    said(page, "It runs now.")
+    expect(page.locator(".strip .cell")).to_have_count(1)
+
+
+def test_what_went_wrong_is_said_for_a_while_and_not_on_the_next_page(site: Site, tabs: Tabs) -> None:
+    page = tabs.open()
+    page.clock.install()
+    job = site.job("desk:note", after=3600)
+    page.route("**/promote", lambda route: route.fulfill(status=503, json={"error": {"code": "UNAVAILABLE"}}))
+    log_in(page, site, f"#/jobs/{job}")
+    line = page.locator(".saying.bad")
+    run = page.get_by_role("button", name="Run now")
+    run.click()
+    expect(line).to_be_visible()
+    page.clock.run_for(9_000)
+    expect(line).to_be_visible()
+    page.clock.run_for(2_000)
+    expect(line).to_have_count(0)
+    run.click()
+    line.get_by_role("button").focus()
+    page.clock.run_for(20_000)
+    expect(line).to_be_visible()  # it is being read
+    run.focus()
+    page.clock.run_for(2_000)
+    expect(line).to_have_count(0)
+    run.click()
+    expect(line).to_be_visible()
+    go(page, "#/pools")
+    expect(line).to_have_count(0)
 
 
 def test_a_cron_is_run_paused_and_resumed(site: Site, page: Page) -> None:
     log_in(page, site, "#/crons")
     page.get_by_role("button", name="Run tidy now").click()
+    confirm(page, "Not now")
+    page.get_by_role("button", name="Run tidy now").click()
+    confirm(page, "Run now")
     said(page, "It runs now.")
     row = page.get_by_role("row", name=re.compile("tidy"))
     expect(row.locator(".cell")).to_have_count(1)

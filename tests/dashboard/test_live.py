@@ -109,7 +109,7 @@ def test_a_server_that_is_gone_is_said(site: Site, tabs: Tabs) -> None:
 
 def test_a_cron_that_runs_gets_a_cell(site: Site, page: Page) -> None:
     log_in(page, site, "#/crons?name=tidy")
-    expect(page.get_by_text("It has not run yet.")).to_be_visible()
+    expect(page.get_by_text("No runs are kept.")).to_be_visible()
     site.run(site.app.crons.run_now("tidy"))
     expect(page.locator(".strip .cell")).to_have_count(1)
     go(page, "#/crons")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from runtime.http import sessions
-from tests.dashboard.browsing import log_in
+from tests.dashboard.browsing import Tabs, log_in
 from tests.dashboard.sites import OPERATE, READ, Site
 
 
@@ -52,6 +52,46 @@ def test_a_session_that_has_ended_leads_back_and_then_on_to_where_one_was(
     page.get_by_label("Key").fill(OPERATE)
     page.get_by_label("Key").press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Pools")
+
+
+def test_who_is_logged_out_is_asked_nothing_and_asks_nothing(site: Site, tabs: Tabs) -> None:
+    """Not before the login, and not after a session has ended, however many failures its address has had."""
+    page = tabs.open()
+    page.clock.install()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/admin/" in request.url else None)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(site.page)
+    expect(page.get_by_label("Key")).to_be_focused()
+    page.clock.run_for(60_000)
+    assert (asked, said) == ([], [])
+    log_in(page, site)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    refusal = {"error": {"code": "TOO_MANY_FAILURES", "message": "too many wrong secrets"}}
+    page.route("**/admin/**", lambda route: route.fulfill(status=429, json=refusal))
+    page.clock.run_for(16_000)
+    expect(page.get_by_text("Your session has ended.")).to_be_visible()
+    expect(page.locator(".saying")).to_have_count(0)
+    asked.clear()
+    page.clock.run_for(120_000)
+    page.evaluate("location.hash = '#/jobs'")
+    page.clock.run_for(1_000)
+    assert asked == []
+    page.reload()
+    expect(page.get_by_label("Key")).to_be_focused()
+    assert asked == []
+
+
+def test_a_stream_that_ends_with_its_session_is_not_asked_for_again(site: Site, page: Page) -> None:
+    log_in(page, site, "#/pools")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/admin/events" in request.url else None)
+    site.sessions._sessions.clear()
+    site.job("desk:note")
+    expect(page.get_by_text("Your session has ended.")).to_be_visible()
+    assert asked == []
 
 
 def test_a_key_that_is_rotated_out_ends_its_sessions(site: Site, page: Page) -> None:

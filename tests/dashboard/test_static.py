@@ -46,7 +46,7 @@ def test_attributes_are_set_in_one_place() -> None:
         if name != "dom.js"
         for attribute in re.findall(r'setAttribute\("([\w-]+)"', text(name))
     }
-    assert set_elsewhere <= {"aria-current", "aria-label", "aria-pressed", "aria-busy", "title"}
+    assert set_elsewhere <= {"aria-current", "aria-label", "aria-pressed", "aria-busy", "aria-disabled", "title"}
 
 
 def test_the_page_itself_has_nothing_inline_and_nothing_from_elsewhere() -> None:

@@ -10,12 +10,15 @@ export class Exact {
 }
 
 export class Failed extends Error {
-  constructor(status, code, message, requestId) {
+  constructor(status, code, message, requestId, data = null) {
     super(message);
     this.status = status;
     this.code = code;
     this.requestId = requestId;
+    this.data = data;
   }
+  // Whether it was refused because nobody is logged in. Whoever has a session gets 429 for other reasons only.
+  get ended() { return this.status === 401 || this.code === "TOO_MANY_FAILURES"; }
   get told() {
     return this.requestId ? `${this.message} (${this.code}, request ${this.requestId})` : this.message;
   }
@@ -59,9 +62,10 @@ async function ask(method, path, { params = {}, body, signal, exact = false, raw
   }
   if (response.ok) return document;
   const told = document.error ?? {};
-  if (response.status === 401 && path !== "dashboard/login") session.dispatchEvent(new Event("ended"));
-  throw new Failed(response.status, String(told.code ?? response.status), String(told.message ?? "The server refused."),
-    String(told.request_id ?? response.headers.get("X-Request-Id") ?? ""));
+  const failed = new Failed(response.status, String(told.code ?? response.status), String(told.message ?? "The server refused."),
+    String(told.request_id ?? response.headers.get("X-Request-Id") ?? ""), told.data ?? null);
+  if (failed.ended && path !== "dashboard/login") session.dispatchEvent(new Event("ended"));
+  throw failed;
 }
 
 export const get = (path, params = {}, options = {}) => ask("GET", path, { params, ...options });

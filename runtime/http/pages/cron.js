@@ -1,7 +1,7 @@
 // One cron: its next ticks in UTC and on its own wall clock, its rules, and what became of its ticks.
 
 import { get, pretty } from "./api.js";
-import { h, put, roving, shown } from "./dom.js";
+import { h, link, put, roving, shown } from "./dom.js";
 import { cronButtons, policy, rule, stateOf } from "./crons.js";
 import { moment, span, utc } from "./times.js";
 import { badge, card, empty, functionLink, heading, older, runCells, steady, table } from "./widgets.js";
@@ -19,7 +19,7 @@ export async function show(main, { me, params, signal, refresh }) {
   const box = h("div", {}, empty("…"));
   put(main, h("p", { class: "crumbs" }, h("a", { href: "#/crons" }, "Crons"), " / ", shown(name, { most: 120 })), head,
     h("div", { class: "grid" }, card("Next ticks", { id: "ticks" }, ticks), card("Rules", { id: "rules" }, about)),
-    card("Runs", { id: "runs", note }, strip, box));
+    card("Runs", { id: "runs", note, beside: h("a", { href: link("jobs", { cron: name }) }, "Its jobs") }, strip, box));
   const rows = table("Runs", [
     { title: "State", class: "state", cell: (run) => badge(run.state, run.reason ?? "") },
     { title: "Tick", class: "when", cell: (run) => [moment(run.tick), run.ticks > 1 ? h("span", { class: "dim" }, ` ${run.ticks} ticks`) : null] },
@@ -27,7 +27,7 @@ export async function show(main, { me, params, signal, refresh }) {
     { title: "Lag", class: "num", cell: (run) => span(run.lag_seconds) },
     { title: "Took", class: "num", cell: (run) => span(run.duration_seconds) },
   ], []);
-  const change = steady(box, note, (items) => put(box, items.length ? rows.fill(items) : empty("It has not run yet.")));
+  const change = steady(box, note, (items) => put(box, items.length ? rows.fill(items) : empty("No runs are kept.")));
   let soon = () => {};
   let known = "";
   const load = async () => {
@@ -40,13 +40,13 @@ export async function show(main, { me, params, signal, refresh }) {
       return;
     }
     const [preview, runs] = await Promise.all([
-      get("admin/cron/preview", { name, n: TICKS }, { signal }).catch((error) => { if (error.status === 401 || error.name === "AbortError") throw error; return { ticks: [], local: [] }; }),
+      get("admin/cron/preview", { name, n: TICKS }, { signal }).catch((error) => { if (error.ended || error.name === "AbortError") throw error; return { ticks: [], local: [] }; }),
       get("admin/cron/runs", { name, limit: RUNS }, { signal }),
     ]);
     const text = JSON.stringify([cron, preview]);
     if (text !== known) {
       known = text;
-      put(head, heading(shown(name, { most: 200 }), stateOf(cron), h("span", { class: "actions" }, cronButtons(cron, me, () => soon(), "main"))),
+      put(head, heading(shown(name, { most: 200 }), stateOf(cron), h("span", { class: "actions" }, cronButtons(cron, me, () => soon()))),
         cron.description ? h("p", { class: "dim" }, shown(cron.description)) : null,
         cron.paused ? h("p", { class: "notice warn" }, h("strong", {}, "Paused. "), cron.note ? shown(cron.note, { tag: "span" }) : "") : null,
         cron.trouble ? h("p", { class: "notice bad" }, h("strong", {}, "Trouble. "), shown(cron.trouble, { tag: "span" })) : null);
@@ -75,7 +75,7 @@ function nextTicks(cron, preview) {
 
 function rules(cron) {
   const pairs = [
-    ["Schedule", rule(cron.schedule)], ["Function", shown(cron.path)], ["Policy", policy(cron)],
+    ["Schedule", rule(cron.schedule)], ["Function", h("a", { href: link("jobs", { function: cron.path }), title: "The jobs of this function" }, shown(cron.path))], ["Policy", policy(cron)],
     cron.missed_tick_policy === "all" ? ["Caught up", `at most ${cron.max_catch_up_ticks} ticks${cron.max_catch_up_age_seconds === null ? "" : `, not older than ${span(Number(cron.max_catch_up_age_seconds))}`}`] : null,
     Number(cron.jitter_seconds) ? ["Jitter", `up to ${span(Number(cron.jitter_seconds))}`] : null,
     ["Clock", String(cron.clock)], ["Defined", String(cron.origin)], ["Settled up to", moment(cron.accounted_to)],

@@ -27,11 +27,12 @@ export async function pause(cron, after) {
   after();
 }
 
-export const cronButtons = (cron, me, after, kind = "") => (me.role !== "operate" ? [] : [
+export const cronButtons = (cron, me, after) => (me.role !== "operate" ? [] : [
   button("Run now", async () => {
+    if (!(await ask(`Run ${cron.name} now`.slice(0, 300), "It runs once, by hand. Its next ticks stay as they are.", { yes: "Run now" }))) return;
     await attempt(() => post("admin/cron/run", { name: cron.name }), "It runs now.");
     after();
-  }, { kind, label: `Run ${cron.name} now`.slice(0, 300) }),
+  }, { label: `Run ${cron.name} now`.slice(0, 300) }),
   cron.paused
     ? button("Resume", async () => { await attempt(() => post("admin/cron/resume", { name: cron.name }), "Resumed."); after(); }, { label: `Resume ${cron.name}`.slice(0, 300) })
     : button("Pause", () => pause(cron, after), { label: `Pause ${cron.name}`.slice(0, 300) }),
@@ -42,7 +43,7 @@ export async function strip(box, name, signal, limit = STRIP) {
   const text = JSON.stringify(runs.items);
   if (box.contains(document.activeElement) || box.known === text) return runs;
   box.known = text;
-  if (!runs.items.length) put(box, h("span", { class: "dim small" }, "no runs yet"));
+  if (!runs.items.length) put(box, h("span", { class: "dim small" }, "no runs kept"));
   else roving(put(box, runCells(runs.items)), ".cell", { last: true });
   return runs;
 }
@@ -87,7 +88,7 @@ export async function show(main, { me, params: given, signal, refresh }) {
     { title: "Last runs", class: "runs", cell: stripOf },
     me.role === "operate" ? { title: "", class: "acts", cell: (cron) => h("span", { class: "actions" }, cronButtons(cron, me, () => soon(true))) } : null,
   ].filter(Boolean);
-  const list = table("Crons", columns, []);
+  const list = table("Crons", columns, [], { kind: "crons" });
   let known = "";
   const load = async () => {
     const found = await get("admin/crons", { prefix: params.prefix, cursor: params.cursor, limit: PAGE }, { signal });

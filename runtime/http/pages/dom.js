@@ -105,8 +105,15 @@ export function say(text, kind = "good") {
     h("button", { type: "button", class: "quiet", "aria-label": "Dismiss", on: { click: () => line.remove() } }, "×"));
   box.append(line);
   while (box.children.length > 3) box.firstElementChild.remove();
-  if (kind !== "bad") setTimeout(() => line.remove(), 6000);
+  const go = () => {
+    if (line.matches(":hover") || line.contains(document.activeElement)) setTimeout(go, 1000);
+    else line.remove();
+  };
+  setTimeout(go, kind === "bad" ? 10000 : 6000);
 }
+
+// What went wrong elsewhere is not said on the next page.
+export const forget = () => document.querySelectorAll("#said .bad").forEach((line) => line.remove());
 
 // One tooltip for all: on hover, on focus, on touch. Its text is also the element's label, so that nobody needs it.
 export function tip(node, lines) {

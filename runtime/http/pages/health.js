@@ -1,7 +1,7 @@
 // Whether the app is well: readiness, times, the file, what an examination of it finds; pausing all, and a backup.
 
 import { get, post } from "./api.js";
-import { h, morph, put, say, shown } from "./dom.js";
+import { h, link, morph, put, say, shown } from "./dom.js";
 import { bytes, count, local, moment, setNow, span } from "./times.js";
 import { ask, attempt, button, card, empty, heading, table } from "./widgets.js";
 
@@ -17,7 +17,7 @@ export async function show(main, { me, signal, refresh }) {
   const again = button("Examine again", () => examine(doctor, signal));
   put(main, heading("Health", acts), banner,
     h("div", { class: "grid three" }, card("App", { id: "app-state" }, state), card("Times", { id: "latency" }, times),
-      card("File", { id: "file" }, file, operates ? h("div", { class: "actions" }, button("Download a backup", (event) => backup(event.currentTarget, signal))) : null)),
+      card("File", { id: "file" }, file, operates ? h("div", { class: "actions" }, button("Download a backup", () => backup(signal))) : null)),
     card("Examination of the file", { id: "doctor", beside: again }, doctor),
     operates ? card("Who did what", { id: "audit" }, trail) : null);
   examine(doctor, signal);
@@ -44,7 +44,7 @@ export async function show(main, { me, signal, refresh }) {
     ]));
     morph(file, pairs([
       ["Database", bytes(stats.database.bytes)], ["Write-ahead log", bytes(stats.database.wal_bytes)], ["Free on the disk", bytes(stats.database.disk_free_bytes)],
-      ["Jobs pending", count(stats.jobs.pending)], ["Jobs failed", count(stats.jobs.failed)], ["Jobs ended", count(stats.jobs.ended)],
+      ["Jobs pending", count(stats.jobs.pending)], ["Jobs failed", stats.jobs.failed ? h("a", { href: link("jobs", { state: "failed" }) }, count(stats.jobs.failed)) : "0"], ["Jobs ended", count(stats.jobs.ended)],
     ]));
     if (deeds && !trail.contains(document.activeElement)) put(trail, deeds.items.length ? audit(deeds.items) : empty("Nothing was changed since the start."));
   }, { every: 5000, least: 2000 });
@@ -73,7 +73,7 @@ async function examine(box, signal) {
       found.problems.length ? h("ul", { class: "findings" }, found.problems.map((each) => h("li", { class: `g-${each.gravity}` }, h("strong", {}, String(each.gravity)), " ", shown(each.text, { tag: "span" }), each.advice ? h("div", { class: "dim" }, shown(each.advice, { tag: "span" })) : null))) : null,
       h("details", {}, h("summary", {}, "Facts"), h("dl", { class: "facts" }, pairs(Object.entries(found.facts).map(([name, value]) => [name, shown(typeof value === "object" ? JSON.stringify(value) : value, { most: 500 })])))));
   } catch (error) {
-    if (error.name !== "AbortError") put(box, h("p", { class: "notice bad" }, shown(error.told ?? String(error), { tag: "span" })));
+    if (error.name !== "AbortError" && !error.ended) put(box, h("p", { class: "notice bad" }, shown(error.told ?? String(error), { tag: "span" })));
   }
 }
 
@@ -85,8 +85,7 @@ const audit = (deeds) => table("Who did what", [
   { title: "Result", class: "key", cell: (deed) => shown(deed.result, { most: 120 }) },
 ], deeds);
 
-async function backup(node, signal) {
-  node.disabled = true;
+async function backup(signal) {
   say("The copy is being made and checked.");
   try {
     const response = await post("admin/backup", {}, { raw: true, signal });
@@ -98,7 +97,6 @@ async function backup(node, signal) {
     setTimeout(() => URL.revokeObjectURL(url), 60000);
     say(`The backup is whole. SHA-256: ${response.headers.get("X-Content-Sha256")}`);
   } catch (error) {
-    if (error.name !== "AbortError") say(error.told ?? String(error), "bad");
+    if (error.name !== "AbortError" && !error.ended) say(error.told ?? String(error), "bad");
   }
-  node.disabled = false;
 }

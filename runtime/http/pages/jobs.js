@@ -8,8 +8,21 @@ import { count } from "./times.js";
 import { ask, attempt, badge, button, cronLink, dueOf, empty, functionLink, heading, table, why } from "./widgets.js";
 
 const PAGE = 100;
+const PAGE_NARROW = 25; // as cards, each is five times as tall
 const STATES = ["", "pending", "in_progress", "success", "failed", "canceled"];
 const FILTERS = ["state", "function", "key", "cron", "cause", "text"];
+const NARROW = matchMedia("(max-width: 640px)"); // as in parts.css
+const pageSize = () => (NARROW.matches ? PAGE_NARROW : PAGE);
+
+const jobs = (number) => `${count(number)} ${number === 1 ? "job" : "jobs"}`;
+
+// What can be done to many: `all` and `these(number)` say it, `none` says that there is nothing to do it to.
+const DEEDS = {
+  retry: { all: "Run all again…", some: "Run again", these: (what) => `Run ${what} again`, none: "None of these jobs has failed: there is nothing to run again." },
+  cancel: { all: "Cancel all…", some: "Cancel", these: (what) => `Cancel ${what}`, none: "All of these jobs have started or ended: there is nothing to cancel." },
+  drop: { all: "Drop all…", some: "Drop", these: (what) => `Drop ${what}`, none: "None of these jobs has ended: there is nothing to drop." },
+};
+const HISTORY = "Runs of crons among them go from their cron's history, too.";
 
 let update = null; // of the page that is shown
 
@@ -61,19 +74,21 @@ async function page(main, { me, params: given, signal }) {
 
   function mark() {
     bar.hidden = !chosen.size;
-    const each = (name, title, danger) => button(title, () => doEach(name, title), { kind: danger ? "danger" : "" });
-    put(bar, h("strong", {}, `${chosen.size} chosen`), each("retry", "Run again"), each("cancel", "Cancel", true), each("drop", "Drop", true),
+    put(bar, h("strong", {}, `${chosen.size} chosen`),
+      Object.entries(DEEDS).map(([name, { some }]) => button(some, () => doEach(name), { kind: name === "retry" ? "" : "danger" })),
       button("None", () => { chosen.clear(); for (const box of holder.querySelectorAll("input")) box.checked = false; mark(); }, { kind: "quiet" }));
   }
 
-  async function doEach(name, title) {
+  async function doEach(name) {
     const ids = [...chosen];
-    if (!(await ask(`${title}: ${ids.length} jobs`, "Jobs whose state does not allow it are left as they are.", { yes: `${title} ${ids.length}`, danger: name !== "retry" }))) return;
+    const title = DEEDS[name].these(jobs(ids.length));
+    const about = ["Jobs whose state does not allow it are left as they are.", ...(name === "drop" ? [HISTORY] : [])];
+    if (!(await ask(title, about, { yes: title, danger: name !== "retry" }))) return;
     let changed = 0;
     await attempt(async () => {
       for (const id of ids) changed += (await post(jobPath(id, name))).changed ? 1 : 0;
     });
-    say(`${title}: ${changed} of ${ids.length} jobs changed.`);
+    say(`${DEEDS[name].some}: ${changed} of ${jobs(ids.length)} changed.`);
     chosen.clear();
     mark();
     await load();
@@ -82,22 +97,38 @@ async function page(main, { me, params: given, signal }) {
   // ------------------------------------------------------------ everything that matches
 
   function all() {
-    const each = (name, title) => button(`${title} all…`, () => doAll(name, title), { kind: name === "retry" ? "" : "danger" });
     return h("details", { class: "all" }, h("summary", {}, "Change all that match"),
-      h("div", { class: "actions" }, each("retry", "Run again"), each("cancel", "Cancel"), each("drop", "Drop")));
+      h("div", { class: "actions" }, Object.entries(DEEDS).map(([name, deed]) => button(deed.all, () => doAll(name), { kind: name === "retry" ? "" : "danger" }))));
   }
 
-  async function doAll(action, title) {
+  // Ask with the number of jobs. When more of them match by the time of the answer, nothing was changed: the new number
+  // is said, and to go on is one click again.
+  async function doAll(action) {
     const filter = Object.fromEntries(FILTERS.map((name) => [name, params[name] ?? ""]).filter(([, value]) => value !== ""));
-    const asked = await attempt(() => post("admin/jobs/bulk", { action, filter }));
-    if (!asked) return;
-    if (!asked.count) {
-      say("No job that matches can be changed so.", "bad");
-      return;
-    }
     const which = Object.entries(filter).map(([name, value]) => `${name} = ${value}`).join(", ") || "no filter: all jobs";
-    if (!(await ask(`${title}: ${count(asked.count)} jobs`, [`This changes ${count(asked.count)} jobs that match: ${which}.`, "It can't be undone."], { yes: `${title} ${count(asked.count)} jobs`, danger: true }))) return;
-    await attempt(() => post("admin/jobs/bulk", { action, filter, confirm: asked.confirm }), (done) => `${title}: ${count(done.changed)} jobs changed.`);
+    const deed = DEEDS[action];
+    const bulk = (confirm = {}) => post("admin/jobs/bulk", { action, filter, ...confirm });
+    const stale = (error) => {
+      if (error.code !== "CONFIRMATION_STALE") throw error;
+      return { stale: true };
+    };
+    let before = null;
+    for (;;) {
+      const asked = await attempt(() => bulk());
+      if (!asked) return;
+      if (!asked.count) {
+        say(deed.none, "bad");
+        break;
+      }
+      const title = deed.these(jobs(asked.count));
+      const about = [`This changes ${jobs(asked.count)} that match: ${which}.`, ...(action === "drop" ? [HISTORY] : []), "It can't be undone."];
+      if (before !== null) about.unshift(asked.count > before ? `There are more by now: ${count(asked.count)}, not ${count(before)}. Nothing was changed.` : "The confirmation did not hold any more. Nothing was changed.");
+      if (!(await ask(title, about, { yes: title, danger: true }))) return;
+      const done = await attempt(() => bulk({ confirm: asked.confirm }).catch(stale), (answer) => (answer.stale ? "" : `${deed.some}: ${jobs(answer.changed)} changed.`));
+      if (!done) return;
+      if (!done.stale) break;
+      before = asked.count;
+    }
     await load();
   }
 
@@ -109,7 +140,7 @@ async function page(main, { me, params: given, signal }) {
     const wanted = Object.fromEntries(FILTERS.map((name) => [name, params[name] ?? ""]));
     holder.setAttribute("aria-busy", "true");
     try {
-      const found = await get("admin/jobs", { ...wanted, limit: PAGE, cursor: params.cursor }, { signal });
+      const found = await get("admin/jobs", { ...wanted, limit: pageSize(), cursor: params.cursor }, { signal });
       if (mine !== turn) return;
       rows = found.items;
       fresh.clear();
@@ -120,7 +151,7 @@ async function page(main, { me, params: given, signal }) {
       put(pager, params.cursor ? h("a", { href: link("jobs", { ...params, cursor: "" }), class: "step" }, "« Newest") : null,
         found.next_cursor ? h("a", { href: link("jobs", { ...params, cursor: found.next_cursor }), class: "step" }, params.text ? "Search on »" : "Older »") : null);
     } catch (error) {
-      if (error.name !== "AbortError" && mine === turn && error.status !== 401) put(holder, h("p", { class: "notice bad", role: "alert" }, shown(error.told ?? String(error), { tag: "span" })));
+      if (error.name !== "AbortError" && mine === turn && !error.ended) put(holder, h("p", { class: "notice bad", role: "alert" }, shown(error.told ?? String(error), { tag: "span" })));
     }
     holder.removeAttribute("aria-busy");
     get("admin/jobs/count", wanted, { signal })
@@ -147,7 +178,7 @@ async function page(main, { me, params: given, signal }) {
 
   function tellFresh() {
     if (!note.firstElementChild) put(note, button("", load, { kind: "quiet" }));
-    note.firstElementChild.textContent = `${fresh.size}${fresh.size >= PAGE ? " or more" : ""} new: show`;
+    note.firstElementChild.textContent = `${fresh.size}${fresh.size >= 100 ? " or more" : ""} new: show`;
   }
 
   await load();

@@ -61,17 +61,25 @@ function broken() {
   close();
   failures += 1;
   become("broken");
+  if (failures === 1) get("admin/me").catch(() => {}); // a stream does not say why it ended; if the session did, this does
   poll = setInterval(() => tell(EVERYTHING), POLL_MS);
   const wait = Math.min(1000 * 2 ** (failures - 1), BACKOFF_MAX_MS) * (0.75 + Math.random() / 2);
   again = setTimeout(() => { if (running && !document.hidden) reopen(); }, wait);
 }
 
-function reopen() {
+// A stream is asked for only when it will be given: by a server that is there, to a session that is.
+async function reopen() {
+  try {
+    await get("admin/me");
+  } catch {
+    if (running && !document.hidden && !stream) broken();
+    return;
+  }
+  if (!running || document.hidden || stream) return;
   const kept = poll;
   poll = 0;
   open();
   poll = kept;
-  get("admin/me").catch(() => {}); // a stream does not say why it ended; if it was the session, this does
 }
 
 function close() {

@@ -1,7 +1,7 @@
 // The frame of the page: login, the bar, and which place is shown. Places are #/overview, #/jobs, #/crons, …
 
 import { Failed, get, post, session } from "./api.js";
-import { h, hideTip, link, put, say, shown } from "./dom.js";
+import { forget, h, hideTip, link, put, say, shown } from "./dom.js";
 import * as events from "./live.js";
 import { setNow, tick } from "./times.js";
 import * as crons from "./crons.js";
@@ -11,6 +11,7 @@ import * as job from "./job.js";
 import * as jobs from "./jobs.js";
 import * as overview from "./overview.js";
 import * as pools from "./pools.js";
+import { button } from "./widgets.js";
 
 const PLACES = [["overview", "Overview"], ["jobs", "Jobs"], ["crons", "Crons"], ["pools", "Pools"], ["health", "Health"]];
 
@@ -42,6 +43,7 @@ function decode(text) {
 async function go({ first = false } = {}) {
   if (!me) return;
   hideTip();
+  forget();
   const to = place();
   if (!to) {
     location.replace("#/");
@@ -84,7 +86,7 @@ function refresh(act, signal, { what = ["jobs", "crons", "settings"], every = 15
       await act();
       put(notice);
     } catch (error) {
-      if (error.name !== "AbortError" && !signal.aborted && error.status !== 401) {
+      if (error.name !== "AbortError" && !signal.aborted && !error.ended) {
         put(notice, h("p", { class: "notice bad" }, shown(error instanceof Failed ? error.told : `The page failed: ${error}`, { tag: "span" })));
       }
       if (!(error instanceof Failed) && error.name !== "AbortError") console.error(error);
@@ -129,7 +131,7 @@ function frame() {
       h("nav", { "aria-label": "Places" }, PLACES.map(([tab, title]) => h("a", { href: link(tab), "data-tab": tab }, title))),
       h("div", { class: "bar-end" }, live, themeButton(),
         h("span", { class: "role", title: `key ${me.key_id}` }, me.role === "operate" ? "operator" : "read only"),
-        h("button", { type: "button", on: { click: logout } }, "Log out"))),
+        button("Log out", logout))),
     h("div", { id: "notice", role: "status" }), main);
 }
 
@@ -162,13 +164,34 @@ async function logout() {
   try {
     await post("dashboard/logout");
   } catch (error) {
-    say(error.told ?? String(error), "bad");
+    if (!error.ended) say(error.told ?? String(error), "bad");
     return;
   }
+  note(false);
   showLogin("You are logged out.");
 }
 
 // ---------------------------------------------------------------- login
+
+// No script can see the session's cookie. This says whether there may be one, so that nobody has to ask in vain.
+const LOGGED_IN = "actor-scheduler-logged-in";
+
+function mayBeLoggedIn() {
+  try {
+    return localStorage.getItem(LOGGED_IN) !== null;
+  } catch {
+    return true; // Storage is off: the server knows.
+  }
+}
+
+function note(loggedIn) {
+  try {
+    if (loggedIn) localStorage.setItem(LOGGED_IN, "1");
+    else localStorage.removeItem(LOGGED_IN);
+  } catch {
+    // Storage is off: see above.
+  }
+}
 
 function showLogin(told = "") {
   me = null;
@@ -176,21 +199,25 @@ function showLogin(told = "") {
   current = null;
   events.stop();
   hideTip();
+  forget();
   document.querySelectorAll("dialog").forEach((each) => each.close());
   document.title = "Log in · Scheduler";
   const key = h("input", { type: "password", id: "key", name: "key", required: true, autocomplete: "current-password", maxlength: "512", spellcheck: "false" });
   const wrong = h("p", { class: "wrong", role: "alert" });
+  const submit = h("button", { type: "submit", class: "main" }, "Log in");
   const form = h("form", { class: "login" },
     h("h1", {}, "Scheduler"), h("p", { class: "told" }, told || "Log in with the deploy key or the read key of this app."),
     h("input", { type: "text", name: "username", autocomplete: "username", value: "operator", hidden: true }), // for password managers
     h("label", { class: "field", for: "key" }, "Key"), key, wrong,
-    h("button", { type: "submit", class: "main" }, "Log in"),
+    submit,
     h("p", { class: "dim" }, "The key is exchanged for a session and not kept. A session ends after 12 hours, or half an hour after the page was last open."));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (submit.disabled) return;
     put(wrong);
     const given = key.value.trim();
     key.value = "";
+    submit.disabled = true;
     try {
       await post("dashboard/login", { key: given });
       await begin();
@@ -198,6 +225,7 @@ function showLogin(told = "") {
       put(wrong, error.status === 401 ? "That is not a key of this app." : shown(error.told ?? String(error), { tag: "span" }));
       key.focus();
     }
+    submit.disabled = false;
   });
   put(app, h("main", { id: "main", class: "login-page" }, form));
   key.focus();
@@ -207,12 +235,13 @@ async function begin() {
   const found = await get("admin/me");
   setNow(found.now);
   me = found;
+  note(true);
   frame();
   events.start();
   await go({ first: true });
 }
 
-session.addEventListener("ended", () => { if (me) showLogin("Your session has ended. Log in again to go on where you were."); });
+session.addEventListener("ended", () => { note(false); if (me) showLogin("Your session has ended. Log in again to go on where you were."); });
 addEventListener("hashchange", () => go());
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || !me) return;
@@ -232,7 +261,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 setInterval(tick, 1000);
 
-begin().catch((error) => {
-  if (error.status === 401) showLogin();
-  else showLogin(error.told ?? String(error));
-});
+if (mayBeLoggedIn()) begin().catch((error) => showLogin(error.ended ? "" : error.told ?? String(error)));
+else showLogin();

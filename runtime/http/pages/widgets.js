@@ -25,17 +25,29 @@ export function card(title, { id, note, beside = [] } = {}, ...children) {
     h("div", { class: "card-head" }, h("h2", { id }, title), note ?? null, ...[beside].flat()), ...children);
 }
 
-export const button = (text, act, { kind = "", label = null, disabled = false } = {}) =>
-  h("button", { type: "button", class: kind || null, "aria-label": label, disabled, on: { click: act } }, text);
+// A button. While what it does is under way it does nothing else: a double click acts once. It keeps the focus meanwhile.
+export function button(text, act, { kind = "", label = null } = {}) {
+  const node = h("button", { type: "button", class: kind || null, "aria-label": label }, text);
+  node.addEventListener("click", async (event) => {
+    if (node.ariaDisabled === "true") return;
+    node.setAttribute("aria-disabled", "true");
+    try {
+      await act(event);
+    } finally {
+      node.removeAttribute("aria-disabled");
+    }
+  });
+  return node;
+}
 
 export const empty = (text) => h("p", { class: "empty" }, text);
 
 // A table that becomes cards on a phone: roles are said, since the style takes the table's own away.
-export function table(label, columns, rows, { onRow } = {}) {
+export function table(label, columns, rows, { onRow, kind = null } = {}) {
   const head = h("tr", { role: "row" }, columns.map((column) =>
     h("th", { role: "columnheader", scope: "col", class: column.class ?? null }, column.head ?? column.title ?? "")));
   const body = h("tbody", { role: "rowgroup" });
-  const node = h("table", { role: "table", "aria-label": label },
+  const node = h("table", { role: "table", class: kind, "aria-label": label },
     h("thead", { role: "rowgroup" }, head), body);
   const line = (row) => {
     const made = h("tr", { role: "row", "data-id": row.id ?? null }, columns.map((column) =>
@@ -110,7 +122,7 @@ export async function attempt(act, told) {
     if (words) say(...[words].flat());
     return answer;
   } catch (error) {
-    if (error.name !== "AbortError") say(error instanceof Failed ? error.told : String(error), "bad");
+    if (error.name !== "AbortError" && !error.ended) say(error instanceof Failed ? error.told : String(error), "bad");
     return null;
   }
 }
@@ -138,7 +150,7 @@ export function jobButtons(job, me, after) {
   if (job.state === "in_progress") {
     return [button("Cancel", act("cancel", "Cancel this run", { danger: true, text: "It is interrupted at its next await; what it did outside stays done." }), { kind: "danger" })];
   }
-  const drop = button("Drop", act("drop", "Drop this job", { danger: true, text: "Its row is deleted: nothing will be known of it any more." }), { kind: "danger" });
+  const drop = button("Drop", act("drop", "Drop this job", { danger: true, text: `Its row is deleted: nothing will be known of it any more.${job.cron === null ? "" : " It goes from its cron's history, too."}` }), { kind: "danger" });
   return job.state === "failed" ? [button("Run again", act("retry", "Run again"), { kind: "main" }), drop] : [drop];
 }
 
