@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from actor_scheduler.errors import InvalidArgs
+from actor_scheduler.ids import parse_id
 from actor_scheduler.limits import PAGE_MAX
+from actor_scheduler.model import JobFilter, Mark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
-    from actor_scheduler.model import Counted, FailedAttempt, Job, JobFilter, NewJob, Page
+    from actor_scheduler.model import Counted, FailedAttempt, Job, NewJob, Page
     from actor_scheduler.store.base import CancelJob, Swept
 
 
@@ -80,6 +83,20 @@ class JobList:
             msg = f"rows must be from 1 to {ROWS_MAX}, not {rows!r:.40}"
             raise InvalidArgs(msg)
         return self._port.count_up_to(self._which, rows)
+
+    async def mark(self) -> Mark:
+        """Return how far the jobs have come, of all functions and states: what `until` takes."""
+        at_us = self._port.now_us()
+        newest = (await self._port.page(JobFilter(), None, 1)).items
+        found = parse_id(newest[0].id) if newest else None
+        return Mark(found[0] if found is not None else 0, at_us)
+
+    def until(self, mark: Mark, /) -> JobList:
+        """Return the jobs among them that were accepted by then, and have not ended since.
+
+        What is counted, and then changed, are the same jobs then, however many come in between.
+        """
+        return JobList(self._port, replace(self._which, until=mark))
 
     async def cancel(self) -> int:
         """Cancel the pending jobs among them, and return how many: none of these will ever start.

@@ -197,12 +197,20 @@ class FailedAttempt:
     error: str | None
 
 
+class Mark(NamedTuple):
+    """A moment between two jobs: the number of the newest there was, and what time it was."""
+
+    seq: int
+    at_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which jobs a list shows; None means any.
 
     `text` stands anywhere in a job's id, path, key, idempotency key, lane, cron or error, ASCII letters in either case,
-    or as it is in its stored arguments.
+    or as it is in its stored arguments.  Of the jobs `until` a mark those are left that were accepted by then, and have
+    not ended since.
     """
 
     paths: tuple[str, ...] | None = None
@@ -212,6 +220,7 @@ class JobFilter:
     lane: str | None = None
     cron: str | None = None
     text: str | None = None
+    until: Mark | None = None
 
 
 class Counted(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actor_scheduler import codec
 from actor_scheduler.crons.catchup import CatchUp
 from actor_scheduler.errors import InvalidArgs
+from actor_scheduler.ids import parse_id
 from actor_scheduler.model import (
     ACTIONS,
     MUTATIONS,
@@ -18,6 +19,7 @@ from actor_scheduler.model import (
     Entry,
     Failed,
     JobFilter,
+    Mark,
     Overview,
     Succeeded,
 )
@@ -259,6 +261,39 @@ async def a_count_looks_at_so_many_jobs(make_store: MakeStore) -> None:
             assert await bench.ask(lambda snapshot, ask=ask: snapshot.count_jobs_up_to(*ask)) == expected, ask  # type: ignore[misc]
 
 
+async def what_comes_after_a_mark_is_left_alone(make_store: MakeStore) -> None:
+    """Jobs that were accepted after it, and such that have ended since: in a page, in counts, and in sweeps."""
+    async with opened(make_store) as bench:
+        bench.host.bodies["m"] = writes("x", then=Boom)
+        ids = await bench.insert(mutation("m"), mutation("m"), *[action(key=str(at)) for at in range(3)])
+        before = await bench.due(MUTATIONS)
+        await bench.run(before[0])
+        newest = parse_id(ids[-1])
+        assert newest is not None
+        mark = Mark(newest[0], bench.clock.now_us())
+        bench.clock.step(1)
+        later = await bench.insert(mutation("m"), action(key="later"))
+        await bench.run(before[1], *(await bench.due(MUTATIONS))[-1:])
+        assert await bench.states([*ids, *later]) == ["failed"] * 2 + ["pending"] * 3 + ["failed", "pending"]
+        for state, found in ((None, {0, 2, 3, 4}), ("failed", {0}), ("pending", {2, 3, 4}), ("success", set())):
+            for text in (None, "m", "nowhere"):
+                which = JobFilter(state=state, text=text, until=mark)  # type: ignore[arg-type]
+                wanted = found if text is None else found & {0} if text == "m" else set()
+                page = await bench.ask(lambda snapshot, which=which: snapshot.list_jobs(which, None, 100))  # type: ignore[misc]
+                assert {ids.index(job.id) for job in page.items} == wanted, which
+                assert await bench.ask(lambda snapshot, which=which: snapshot.count_jobs(which)) == len(wanted)  # type: ignore[misc]
+                counted = await bench.ask(lambda snapshot, which=which: snapshot.count_jobs_up_to(which, 5))  # type: ignore[misc]
+                assert counted == Counted(len(wanted), complete=True), which
+        until = JobFilter(until=mark)
+        assert await bench.value(DropJobs(JobFilter(until=Mark(0, mark.at_us)), None, 100)) == Swept(0, None)
+        assert await bench.value(RetryJobs(until, None, 100, bench.clock.now_us())) == Swept(1, None)
+        assert await bench.value(CancelJobs(until, None, 100)) == Swept(4, None)
+        assert await bench.value(DropJobs(until, None, 100)) == Swept(0, None)
+        assert await bench.states([*ids, *later]) == [
+            "canceled", "failed", "canceled", "canceled", "canceled", "failed", "pending",
+        ]  # fmt: skip
+
+
 async def an_overview_counts_what_waits_and_what_is_kept(make_store: MakeStore) -> None:
     """By state, by what is due, and the crons; nothing is due in an empty store."""
     async with opened(make_store) as bench:
@@ -348,6 +383,7 @@ CASES: Final[tuple[Case, ...]] = (
     many_are_canceled_page_by_page, a_mutation_that_cancels_many_leaves_itself_alone, a_promoted_job_is_due_now,
     a_promotion_ends_the_pause_before_the_next_attempt, a_promoted_job_waits_for_its_turn_in_its_lane,
     a_rolled_back_promotion_has_moved_nothing, a_job_that_is_promoted_in_a_turn_starts_in_the_next,
-    a_text_is_found_wherever_it_stands, a_count_looks_at_so_many_jobs, an_overview_counts_what_waits_and_what_is_kept,
-    what_is_upcoming_comes_in_order_of_time, every_run_and_skip_comes_on_one_page,
+    a_text_is_found_wherever_it_stands, a_count_looks_at_so_many_jobs, what_comes_after_a_mark_is_left_alone,
+    an_overview_counts_what_waits_and_what_is_kept, what_is_upcoming_comes_in_order_of_time,
+    every_run_and_skip_comes_on_one_page,
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -16,7 +15,7 @@ from actor_scheduler.times import to_datetime
 from runtime.http import documents
 from runtime.http.answers import Problem, answer
 from runtime.http.asked import Body, Cursor, Limit, Moment, Path, Query, Span, audited, instant, no_such, span
-from runtime.http.confirmation import Intent, confirm_with, confirms
+from runtime.http.confirmation import Confirmations, Intent
 from runtime.http.plain import moment
 from runtime.http.routes import Route
 from runtime.invoker import AdminInvoker
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from actor_scheduler.job_list import JobList
-    from actor_scheduler.model import JobOptions
+    from actor_scheduler.model import JobOptions, Mark
     from runtime.app_scheduler import AppScheduler
     from runtime.http.routes import Visit
 
-_SECRET: Final = os.urandom(32)  # of confirmations: they are this process's
+_CONFIRMATIONS: Final = Confirmations()  # this process's
 
 Key = Annotated[str, Field(min_length=1, max_length=KEY_CHARS_MAX)]
 
@@ -252,38 +251,50 @@ _CHANGES: Final[dict[str, Sequence[State]]] = {
 
 
 async def change_jobs(visit: Visit) -> Response:
-    """Count what would be changed, and answer a token; with the token, change it, if the count is still the same."""
+    """Count what would be changed, and answer a token; with the token, change it, unless it would be more by now.
+
+    What is counted and changed are jobs that were there when they were counted: those that come later are left alone.
+    """
     asked: BulkAsked = visit.body
     assert visit.who is not None
-    which, scheduler = asked.filter, visit.served.scheduler
-    given = which.given()
-    target = " ".join(f"{name}={value}" for name, value in given.items()) or "all"
+    scheduler, now_us = visit.served.scheduler, visit.served.clock().now_us
+    given = asked.filter.given()
+    intent = Intent(asked.action, given, visit.who.key_id)
     if asked.confirm is None:
-        intent = Intent(asked.action, given, await _changeable(scheduler, asked), visit.who.key_id)
-        token, ends_us = confirm_with(intent, _SECRET, visit.served.clock().now_us())
-        return answer({"count": intent.jobs, "confirm": token, "expires_at": moment(to_datetime(ends_us))})
+        mark = await scheduler.list().mark()
+        count = await _changeable(scheduler, asked, mark)
+        token, ends_us = _CONFIRMATIONS.give(intent, count, mark, now_us())
+        return answer({"count": count, "confirm": token, "expires_at": moment(to_datetime(ends_us))})
+    target = " ".join(f"{name}={value}" for name, value in given.items()) or "all"
     with audited(visit, f"{asked.action} many", target) as outcome:
-        intent = Intent(asked.action, given, await _changeable(scheduler, asked), visit.who.key_id)
-        if not confirms(asked.confirm, intent, _SECRET, visit.served.clock().now_us()):
-            told = f"what was confirmed does not hold any more; now {intent.jobs} jobs match: count and confirm again"
-            raise Problem(409, "CONFIRMATION_STALE", told, {"count": intent.jobs})
-        changed = sum([await _change(asked.action, jobs) for jobs in _affected(scheduler, asked)])
+        confirmed = _CONFIRMATIONS.look(asked.confirm, intent, now_us())
+        if (
+            confirmed is None
+            or await _changeable(scheduler, asked, confirmed.mark) > confirmed.jobs
+            or not _CONFIRMATIONS.use(asked.confirm, intent, now_us())
+        ):
+            count = await _changeable(scheduler, asked, await scheduler.list().mark())
+            told = f"what was confirmed does not hold, or not any more; now {count} jobs match: count and confirm again"
+            raise Problem(409, "CONFIRMATION_STALE", told, {"count": count})
+        changed = sum([await _change(asked.action, jobs) for jobs in _affected(scheduler, asked, confirmed.mark)])
         outcome.result = f"changed {changed}"
     return answer({"changed": changed})
 
 
-def _affected(scheduler: AppScheduler, asked: BulkAsked) -> Sequence[JobList]:
+def _affected(scheduler: AppScheduler, asked: BulkAsked, mark: Mark) -> Sequence[JobList]:
     """Return the jobs that match and that the action changes."""
     which = asked.filter
-    return [_list(scheduler, which, state) for state in _CHANGES[asked.action] if which.state in {None, state}]
+    states = [state for state in _CHANGES[asked.action] if which.state in {None, state}]
+    return [_list(scheduler, which, state).until(mark) for state in states]
 
 
-async def _changeable(scheduler: AppScheduler, asked: BulkAsked) -> int:
+async def _changeable(scheduler: AppScheduler, asked: BulkAsked, mark: Mark) -> int:
     """Return how many jobs the action would change, exactly. Raises Problem (400) when too many had to be searched."""
+    affected = _affected(scheduler, asked, mark)
     if asked.filter.text is None:
-        return sum([await jobs.count() for jobs in _affected(scheduler, asked)])
+        return sum([await jobs.count() for jobs in affected])
     total = 0
-    for jobs in _affected(scheduler, asked):
+    for jobs in affected:
         count, complete = await jobs.count_up_to(ROWS_MAX)
         if not complete:
             told = f"over {ROWS_MAX} jobs would have to be searched; narrow the filter by function, state, key or lane"
@@ -325,7 +336,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Cancel, retry or drop all jobs that match, after a confirmation",
         answers={
             200: "the count and a token that confirms it; with the token, how many were changed",
-            409: "the count or the filter is another than what was confirmed",
+            409: "it is not what was confirmed, more jobs match by now, or the token was used",
         },
     ),
     Route(

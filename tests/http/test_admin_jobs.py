@@ -487,30 +487,108 @@ def test_a_bulk_operation_touches_exactly_what_was_counted(action: str) -> None:
     on_site(scenario)
 
 
+@LAWS
+@given(
+    st.sampled_from(sorted(CHANGES)),
+    st.sampled_from(PARTS),
+    st.lists(st.integers(0, 7), min_size=4, max_size=10),
+    st.lists(st.sampled_from(["new", "cancel", "retry", "drop", "promote"]), max_size=8),
+)
+def test_what_comes_after_the_count_is_left_alone(action: str, which: Json, plan: list[int], later: list[str]) -> None:
+    """Whatever happens in between: those are changed that were counted and still match, or else nobody is."""
+
+    async def scenario(site: Site, client: httpx.AsyncClient) -> None:
+        await populate(site, plan)
+        body = {"action": action, "filter": which}
+        counted = await sent(client, "/admin/jobs/bulk", body)
+        mark_us = site.harness.now
+        there = {job.id async for job in site.app.scheduler.list()}
+        await site.harness.advance(seconds=1)
+        for at, change in enumerate(later):
+            if change == "new":
+                await populate(site, [at % 8, (at + 1) % 8])
+            else:
+                await client.post(f"/admin/jobs/{sorted(there)[(at * 5) % len(there)]}/{change}", json={})
+                await site.harness.settle()
+        before = {job.id: job async for job in site.app.scheduler.list()}
+        meant = {
+            job_id for job_id in there & before.keys()
+            if (job := before[job_id]).state in CHANGES[action] and matches(job_row(job), which, dict(job.args))
+            and (job.completed_at is None or job.completed_at <= mark_us)
+        }  # fmt: skip
+        answer = await client.post("/admin/jobs/bulk", json={**body, "confirm": counted["confirm"]})
+        after = {job.id: job async for job in site.app.scheduler.list()}
+        changed = {job_id for job_id in before if after.get(job_id) != before[job_id]}
+        if len(meant) > counted["count"]:
+            assert (answer.status_code, changed) == (409, set())
+        else:
+            assert (answer.status_code, answer.json()) == (200, {"changed": len(meant)})
+            assert changed == meant
+        assert after.keys() <= before.keys()
+
+    on_site(scenario)
+
+
 async def test_a_stale_confirmation_changes_nothing(site: Site, operator: httpx.AsyncClient) -> None:
-    """When the count, the filter, the action or who asks is another, or five minutes are over."""
+    """When the filter, the action or who asks is another, more jobs match, or five minutes are over."""
     await populate(site, [0, 0, 2])
-    body: Json = {"action": "cancel", "filter": {"function": "notes:add"}}
+    body: Json = {"action": "cancel", "filter": {"function": "notes:refuse"}}
     counted = await sent(operator, "/admin/jobs/bulk", body)
-    assert (counted["count"], counted["expires_at"]) == (2, "2026-01-01T00:05:00.000000Z")
+    assert (counted["count"], counted["expires_at"]) == (0, "2026-01-01T00:05:00.000000Z")
     confirmed = {**body, "confirm": counted["confirm"]}
-    for other in ({"filter": {}}, {"filter": {"state": "pending"}}, {"confirm": "x"}, {"confirm": ""}):
+    for other in (
+        {"filter": {}},
+        {"filter": {"state": "pending"}},
+        {"action": "drop"},
+        {"confirm": "x"},
+        {"confirm": ""},
+    ):
         assert (await sent(operator, "/admin/jobs/bulk", {**confirmed, **other}, 409))["error"][
             "code"
         ] == "CONFIRMATION_STALE"
-    await site.app.scheduler.run_after(3_600, "notes:add", {"text": "one more"})
+    await site.app.scheduler.pause()
+    assert await site.app.scheduler.list(state="failed").retry() == 1  # it was there, and matches only now
     refused = await sent(operator, "/admin/jobs/bulk", confirmed, 409)
-    assert (refused["error"]["data"], "3 jobs" in refused["error"]["message"]) == ({"count": 3}, True)
+    assert (refused["error"]["data"], "1 jobs" in refused["error"]["message"]) == ({"count": 1}, True)
     assert (await got(operator, "/admin/jobs/count", state="pending"))["count"] == 3
-    assert (await audit(operator))[0] == ("cancel many", "function=notes:add", "refused: CONFIRMATION_STALE")
+    assert (await audit(operator))[0] == ("cancel many", "function=notes:refuse", "refused: CONFIRMATION_STALE")
     counted = await sent(operator, "/admin/jobs/bulk", body)
     confirmed["confirm"] = counted["confirm"]
     await site.harness.advance(minutes=5)
     assert (await sent(operator, "/admin/jobs/bulk", confirmed, 409))["error"]["code"] == "CONFIRMATION_STALE"
     counted = await sent(operator, "/admin/jobs/bulk", body)
-    assert await sent(operator, "/admin/jobs/bulk", {**body, "confirm": counted["confirm"]}) == {"changed": 3}
-    assert (await audit(operator))[0] == ("cancel many", "function=notes:add", "changed 3")
-    assert (await sent(operator, "/admin/jobs/bulk", {**body, "confirm": counted["confirm"]}, 409))["error"]
+    assert await sent(operator, "/admin/jobs/bulk", {**body, "confirm": counted["confirm"]}) == {"changed": 1}
+    assert (await audit(operator))[0] == ("cancel many", "function=notes:refuse", "changed 1")
+
+
+@pytest.mark.parametrize(("action", "state"), [("cancel", "pending"), ("drop", "canceled"), ("retry", "failed")])
+async def test_a_busy_app_can_be_swept(site: Site, operator: httpx.AsyncClient, action: str, state: str) -> None:
+    """Jobs that come, or end, while somebody reads the number are left alone; fewer than were counted are fine."""
+    await populate(site, [0, 2, 3] * 2)
+    body: Json = {"action": action, "filter": {"state": state}}
+    counted = await sent(operator, "/admin/jobs/bulk", body)
+    await site.harness.advance(seconds=1)
+    (one, *_) = await walk(operator, state=state)
+    await sent(operator, f"/admin/jobs/{one['id']}/{action}")  # somebody was faster
+    await site.harness.settle()
+    (waits, *_) = await walk(operator, state="pending")
+    await sent(operator, f"/admin/jobs/{waits['id']}/promote")  # and this one ends meanwhile
+    await populate(site, [0, 2, 3])
+    expected = counted["count"] - (2 if action == "cancel" else 1)
+    assert await sent(operator, "/admin/jobs/bulk", {**body, "confirm": counted["confirm"]}) == {"changed": expected}
+
+
+async def test_a_confirmation_is_used_once(site: Site, operator: httpx.AsyncClient) -> None:
+    """Also when both requests come at once: one of them is refused, and says how many match now."""
+    await populate(site, [0, 0])
+    body: Json = {"action": "cancel", "filter": {}}
+    confirmed = {**body, "confirm": (await sent(operator, "/admin/jobs/bulk", body))["confirm"]}
+    answers = await asyncio.gather(*[operator.post("/admin/jobs/bulk", json=confirmed) for _ in range(3)])
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
+    assert [answer.json() for answer in answers if answer.status_code == 200] == [{"changed": 2}]
+    await site.app.scheduler.run_after(3_600, "notes:add", {"text": "x"})
+    refused = await sent(operator, "/admin/jobs/bulk", confirmed, 409)
+    assert (refused["error"]["code"], refused["error"]["data"]) == ("CONFIRMATION_STALE", {"count": 1})
 
 
 async def test_a_confirmation_is_of_one_key(site: Site, operator: httpx.AsyncClient) -> None:

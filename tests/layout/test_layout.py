@@ -117,7 +117,7 @@ CHANCE = {
     "actor_scheduler/store/sqlite/schema.py": "the uuid of a new database",
     "actor_scheduler/testing/nonces.py": "nonces from a seed",
     "runtime/cli/client.py": "the key of a surface that only its own process reaches",
-    "runtime/http/admin_jobs.py": "the secret of confirmations, per process",
+    "runtime/http/confirmation.py": "the secret of confirmations, per process",
     "runtime/http/sessions.py": "the ids of browsers' sessions",
     "runtime/http/surface.py": "the ids of requests, which nothing depends on",
 }

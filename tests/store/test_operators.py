@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import tempfile
 from functools import partial
@@ -15,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actor_scheduler.crons.records import CronRun
-from actor_scheduler.model import ACTIONS, MUTATIONS, Again, DueJob, Entry, Failed, JobFilter, Succeeded
+from actor_scheduler.ids import parse_id
+from actor_scheduler.model import ACTIONS, MUTATIONS, Again, DueJob, Entry, Failed, JobFilter, Mark, Succeeded
 from actor_scheduler.store.base import (
     CancelJob,
     CancelJobs,
@@ -208,6 +210,61 @@ async def test_a_search_finds_all_however_little_a_page_looks_at(look_max: int, 
                     changed, cursor, taken = changed + swept.changed, swept.next_cursor, taken + 1
                 assert changed == count
                 assert taken <= 14
+
+
+@pytest.mark.parametrize("look_max", [1, 3, 100])
+@pytest.mark.parametrize("newest", [0, 1, 6, 11, 14])
+async def test_a_mark_holds_over_the_pages(look_max: int, newest: int, open_bench: Any) -> None:
+    """However little a page looks at, and wherever the mark stands: the same jobs in lists, counts and sweeps."""
+    with mock.patch.object(job_rows, "LOOK_MAX", look_max):
+        async with open_bench() as bench:
+            bench.host.bodies["m"] = writes_nothing
+            ids = await bench.insert(*[mutation("m" if at % 3 else "worse", key=f"k{at}") for at in range(12)])
+            due = await bench.due(MUTATIONS)
+            await bench.run(*due[:4])
+            mark = Mark(newest, bench.clock.now_us())
+            bench.clock.step(5)
+            await bench.run(*due[4:9])
+            ids += await bench.insert(*[mutation(key=f"late k{at}") for at in range(3)])
+            jobs = [await bench.job(job_id) for job_id in ids[::-1]]
+            among = [
+                job for job in jobs
+                if (parse_id(job.id) or (99, 0))[0] <= newest
+                and (job.completed_at is None or from_datetime(job.completed_at) <= mark.at_us)
+            ]  # fmt: skip
+            for state, text in itertools.product((None, "pending", "failed", "success"), (None, "k1", "wors")):
+                which = JobFilter(state=state, text=text, until=mark)  # type: ignore[arg-type]
+                wanted = [
+                    job.id for job in among
+                    if state in (None, job.state) and (text is None or text in (job.key or "") or text in job.path)
+                ]  # fmt: skip
+                assert await listed(bench, which, 2) == wanted, which
+                assert job_rows.count(raw(bench), which) == len(wanted), which
+                for rows in (1, newest, 99):
+                    count, complete = job_rows.count_up_to(raw(bench), which, rows)
+                    assert count == len(wanted) or (count < len(wanted) and not complete)
+                    assert complete or rows < newest
+                swept, cursor, first = list[int](), None, True
+                while first or cursor is not None:
+                    first = False
+                    page, cursor = job_rows.seqs(raw(bench), which, ("failed", "pending", "success"), cursor, 2)
+                    swept += page
+                assert [f"{seq:016x}" for seq in swept] == [job_id[:16] for job_id in wanted]
+
+
+def test_a_count_up_to_a_mark_goes_through_the_index_of_the_state(tmp_path: Path) -> None:
+    """The few that failed are counted without a look at the many that did not."""
+    connection = file_of(tmp_path / "app.db", [], [])
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    for state in ("pending", "in_progress", "failed"):
+        job_rows.count(connection, JobFilter(state=state, until=Mark(5, 5)))  # type: ignore[arg-type]
+        job_rows.count_up_to(connection, JobFilter(state=state, until=Mark(5, 5)), 5)  # type: ignore[arg-type]
+    connection.set_trace_callback(None)
+    assert len(asked) == 6
+    for statement in asked:
+        assert "INDEX _scheduler_jobs_" in plan(connection, statement), statement
+    connection.close()
 
 
 MOMENTS = st.integers(min_value=0, max_value=4)

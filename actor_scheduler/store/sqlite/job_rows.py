@@ -65,12 +65,13 @@ def page(raw: sqlite3.Connection, which: JobFilter, cursor: str | None, limit: i
         msg = f"limit must be from 1 to {PAGE_MAX}, not {limit!r:.40}"
         raise InvalidArgs(msg)
     where, values = _where(which)
-    if cursor is not None:
+    start = _start(which, cursor)
+    if start is not None:
         where.append("seq < ?")
-        values.append(_position(cursor))
+        values.append(start)
     table, floor = "main._scheduler_jobs", None
     if which.text is not None:
-        table, floor = _source(which.state), _floor(raw, which.state, cursor)
+        table, floor = _source(which.state), _floor(raw, which.state, start)
         where.append("seq >= ?")
         values.append(floor if floor is not None else 0)
     sql = f"SELECT {_COLUMNS} FROM {table}{_clause(where)} ORDER BY seq DESC LIMIT ?"
@@ -84,18 +85,26 @@ def _source(state: State | None) -> str:
     return f"main._scheduler_jobs {_BY_SEQ.get(state, 'NOT INDEXED')}"
 
 
-def _floor(raw: sqlite3.Connection, state: State | None, cursor: str | None) -> int | None:
+def _floor(raw: sqlite3.Connection, state: State | None, start: int | None) -> int | None:
     """Return the number of the last of the next LOOK_MAX jobs, newest first; None when there are not as many.
 
     Of the jobs in a state where an index has these in order, else of all.
     """
     where = _is(state) if state in _BY_SEQ else []
-    if cursor is not None:
+    if start is not None:
         where.append("seq < ?")
     sql = f"SELECT seq FROM {_source(state)}{_clause(where)} ORDER BY seq DESC LIMIT 1 OFFSET ?"
-    values = (LOOK_MAX - 1,) if cursor is None else (_position(cursor), LOOK_MAX - 1)
+    values = (LOOK_MAX - 1,) if start is None else (start, LOOK_MAX - 1)
     row = raw.execute(ours(sql), values).fetchone()
     return row[0] if row is not None else None
+
+
+def _start(which: JobFilter, cursor: object) -> int | None:
+    """Return the number before which a look begins, newest first; None for the newest job of all."""
+    bounds = [] if which.until is None else [which.until.seq + 1]
+    if cursor is not None:
+        bounds.append(_position(cursor))
+    return min(bounds, default=None)
 
 
 def _position(cursor: object) -> int:
@@ -108,6 +117,9 @@ def _position(cursor: object) -> int:
 def count(raw: sqlite3.Connection, which: JobFilter) -> int:
     """Return how many jobs the filter lets through."""
     where, values = _where(which)
+    if which.until is not None:
+        where.append("+seq <= ?")  # the sign keeps SQLite from going through all jobs by their numbers
+        values.append(which.until.seq)
     sql = f"SELECT count(*) FROM main._scheduler_jobs{_clause(where)}"
     found: int = raw.execute(ours(sql), values).fetchone()[0]
     return found
@@ -122,12 +134,17 @@ def count_up_to(raw: sqlite3.Connection, which: JobFilter, rows: int) -> Counted
     indexed = state == "pending" or state in _BY_SEQ
     index = "INDEXED BY _scheduler_jobs_due" if state == "pending" else _BY_SEQ.get(state, "NOT INDEXED")
     rest, values = _where(replace(which, state=None) if indexed else which)
-    first = f"FROM main._scheduler_jobs {index}{_clause(_is(state) if indexed else [])}"
+    among, bounds = _is(state) if indexed else [], []
+    if which.until is not None:
+        among.append("seq <= ?")
+        bounds.append(which.until.seq)
+    first = f"FROM main._scheduler_jobs {index}{_clause(among)}"
     if state != "pending":
         first += " ORDER BY seq DESC"
     hits = f"SELECT count(*), total(hit) FROM (SELECT {' AND '.join(rest) or '1'} AS hit {first} LIMIT ?)"
-    looked, count = raw.execute(ours(hits), (*values, rows)).fetchone()
-    more = looked == rows and raw.execute(ours(f"SELECT 1 {first} LIMIT 1 OFFSET ?"), (rows,)).fetchone() is not None
+    looked, count = raw.execute(ours(hits), (*values, *bounds, rows)).fetchone()
+    beyond = ours(f"SELECT 1 {first} LIMIT 1 OFFSET ?")
+    more = looked == rows and raw.execute(beyond, (*bounds, rows)).fetchone() is not None
     return Counted(int(count), complete=not more)
 
 
@@ -196,12 +213,13 @@ def seqs(
     if not wanted:
         return [], None
     alone = wanted[0] if len(wanted) == 1 else None
-    floor = _floor(raw, alone, cursor)
+    start = _start(which, cursor)
+    floor = _floor(raw, alone, start)
     found: list[int] = []
     for state in wanted:
         where, values = _where(replace(which, state=state))
         where.append("seq BETWEEN ? AND ?")
-        values += (floor if floor is not None else 0, _position(cursor) - 1 if cursor is not None else _LAST_SEQ)
+        values += (floor if floor is not None else 0, start - 1 if start is not None else _LAST_SEQ)
         sql = f"SELECT seq FROM {_source(state)}{_clause(where)} ORDER BY seq DESC LIMIT ?"
         found.extend(seq for (seq,) in raw.execute(ours(sql), (*values, limit + 1)))
     found.sort(reverse=True)
@@ -220,6 +238,9 @@ def _where(which: JobFilter) -> tuple[list[str], list[Any]]:
         if value is not None:
             where.append(f"{column} = ?")
             values.append(value)
+    if which.until is not None and which.state not in _UNENDED:
+        where.append("(completed_at_us IS NULL OR completed_at_us <= ?)")
+        values.append(which.until.at_us)
     if which.text is not None:
         # Not LIKE: nothing in a text has a meaning here. Both `lower` know the letters of ASCII only.
         text = which.text.translate(_LOWER)
@@ -239,6 +260,7 @@ _BY_SEQ: Final[dict[State | None, str]] = {  # the states whose jobs an index ha
     "failed": "INDEXED BY _scheduler_jobs_failed",
     "in_progress": "INDEXED BY _scheduler_jobs_running",
 }
+_UNENDED: Final = ("pending", "in_progress")
 _STATES: Final = {state: state for state in ("pending", "in_progress", "success", "failed", "canceled")}
 
 
