@@ -9,7 +9,7 @@ from datetime import timedelta
 from playwright.sync_api import Page, expect
 
 from runtime import Cron, CronJob
-from tests.dashboard.browsing import go, log_in
+from tests.dashboard.browsing import Tabs, go, log_in
 from tests.dashboard.sites import OPERATE, Site
 
 BEARER = {"Authorization": f"Bearer {OPERATE}"}
@@ -168,8 +168,8 @@ def test_pools_and_health_say_how_the_app_is(site: Site, page: Page) -> None:
     expect(page.get_by_role("table", name="Who did what")).to_contain_text("log in")
 
 
-def test_times_are_relative_with_the_clock_beside_and_utc_on_hover(site: Site, tabs: object) -> None:
-    page = tabs.open(timezone_id="Asia/Tokyo")  # type: ignore[attr-defined]
+def test_times_are_relative_with_the_clock_beside_and_utc_on_hover(site: Site, tabs: Tabs) -> None:
+    page = tabs.open(timezone_id="Asia/Tokyo")
     job = site.job("desk:note", after=7200)
     due = site.run(site.app.scheduler.get(job)).fire_at
     log_in(page, site, "#/jobs")
@@ -177,3 +177,31 @@ def test_times_are_relative_with_the_clock_beside_and_utc_on_hover(site: Site, t
     expect(time).to_have_attribute("title", re.compile(f"{due:%Y-%m-%d %H:%M:%S}.* UTC"))
     expect(time).to_contain_text("in 1 h")
     expect(time).to_contain_text(f"{due + timedelta(hours=9):%H:%M:%S}")
+
+
+def test_a_phone_is_given_fewer_jobs_and_a_cron_leads_to_its_own(site: Site, tabs: Tabs) -> None:
+    run = site.run(site.app.crons.run_now("tidy"))
+    for at in range(30):
+        site.job("desk:note", after=60 + at)
+    page = tabs.open(viewport={"width": 360, "height": 740})
+    log_in(page, site, "#/jobs")
+    expect(page.locator("tbody tr")).to_have_count(25)
+    page.get_by_role("link", name="Older »").click()
+    expect(page.locator("tbody tr")).to_have_count(6)
+    go(page, "#/crons?name=tidy")
+    page.get_by_role("link", name="Its jobs").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_have_attribute("data-id", run)
+    go(page, "#/crons?name=tidy")
+    page.get_by_role("link", name="desk:note").click()
+    expect(page.locator("tbody tr")).to_have_count(25)
+    expect(page.get_by_label("Function")).to_have_value("desk:note")
+
+
+def test_failed_jobs_are_one_click_from_health(site: Site, page: Page) -> None:
+    failed = site.ended("desk:refuse", {"message": "no"})
+    site.ended("desk:note")
+    log_in(page, site, "#/health")
+    page.locator(".facts > div").filter(has_text="Jobs failed").get_by_role("link", name="1").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_have_attribute("data-id", failed)

@@ -59,6 +59,24 @@ TARGETS: Final = """() => [...document.querySelectorAll("button, a[href], input,
   .map((node) => `${node.outerHTML.slice(0, 100)} ${node.getBoundingClientRect().height}`)"""
 
 
+WIDTHS: Final = (360, 700, 768, 900, 1024, 1280)
+# How tall the bar is with the longest name of an app in it, and while it connects.
+FULL_BAR: Final = """() => {
+  document.querySelector(".brand bdi").textContent = "m".repeat(40);
+  document.querySelector(".live .word").textContent = "Connecting";
+  return document.querySelector(".bar").offsetHeight;
+}"""
+# Cells that lie outside what is seen of their strip, and names of crons that have no room.
+SQUEEZED: Final = """() => {
+  const outside = [...document.querySelectorAll("td .cell")].filter((cell) => {
+    const [own, box] = [cell.getBoundingClientRect(), cell.closest("td").getBoundingClientRect()];
+    return own.left < box.left - 4 || own.right > box.right + 4 || own.right > innerWidth;
+  });
+  const narrow = [...document.querySelectorAll("main > div > table td.wide")].filter((cell) => cell.clientWidth < 150);
+  return [...outside, ...narrow].map((node) => node.outerHTML.slice(0, 90));
+}"""
+
+
 @pytest.fixture
 def places(site: Site) -> list[str]:
     """Fill a site with something for every page, and return where to look at it."""
@@ -115,6 +133,32 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(site: Site, places: 
     go(page, "#/jobs")
     page.locator("tbody tr").first.get_by_role("link").first.tap()
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("desk:"))
+
+
+def test_no_width_makes_a_page_scroll_sideways(site: Site, places: list[str], tabs: Tabs) -> None:
+    """With as many runs in every strip as it shows: 24."""
+    site.cron("sweep/of the whole house, and of the garden behind it", hours=0.5, description="Every half hour")
+    names = ["tidy", "digest/paris", LONG, "sweep/of the whole house, and of the garden behind it"]
+    site.run(site.app.crons.resume("tidy"))
+    for name in names:
+        for _ in range(24):
+            site.run(site.app.crons.run_now(name))
+    page = tabs.open()
+    log_in(page, site)
+    wide, bars, shapes = {}, {}, {}
+    for where in places:
+        settled(page, where)
+        if where == "#/crons":
+            expect(page.locator(".strip .cell")).to_have_count(24 * len(names))
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            bars[width] = page.evaluate(FULL_BAR)
+            wide[where, width] = page.evaluate("document.documentElement.scrollWidth") - width
+            if where == "#/crons":
+                shapes[width] = page.evaluate(SQUEEZED)
+    assert {at: by for at, by in wide.items() if by > 0} == {}
+    assert {width: tall for width, tall in bars.items() if tall > 56 and width > 640} == {}
+    assert {width: those for width, those in shapes.items() if those} == {}
 
 
 def test_the_tabulator_reaches_every_control_and_shows_where_it_is(site: Site, places: list[str], page: Page) -> None:
