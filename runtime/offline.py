@@ -277,8 +277,8 @@ def _routing(path: Path) -> Routing:
         return PLAIN
 
 
-def in_use(path: Path) -> str:
+def in_use(path: Path, advice: str = "go through it, with --url") -> str:
     """Return what an operator is told of a file that is in use."""
     owner = owner_of(path)
     who = f" (process {owner})" if owner else ""
-    return f"{path} is open in a running app{who}: go through it, with --url"
+    return f"{path} is open in a running app{who}: {advice}"

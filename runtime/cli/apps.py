@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 def check(*, target: str, manifest: bool, as_json: bool) -> None:
     """Import an app and check all of its functions, crons and schema. Exit code 1 when something is wrong.
 
-    Importing runs the module's code. No database is opened.
+    Importing runs the module's code, and ends at the first error of it: a cron that is defined wrongly is one. No
+    database is opened.
     """
     app = load(target)
     if not isinstance(app, App):
@@ -126,8 +127,8 @@ def serve(*, target: str, host: str, port: int, grace: int) -> None:
     loaded = load(target)
     try:
         served = _surface(loaded)
-    except InvalidArgs as error:
-        raise Trouble(REFUSED, str(error)) from None
+    except InvalidArgs as error:  # a key of the environment
+        raise Trouble(USAGE, str(error)) from None
     if not callable(served):
         raise Trouble(USAGE, f"{target} is a {type(loaded).__name__}: neither an App nor an ASGI application")
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What is given on the command line, read strictly: JSON, and moments and spans that the app reads itself."""
+"""What is given on the command line, read strictly: JSON, files, and moments and spans that the app reads itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtime.cli.trouble import USAGE, Trouble
+from runtime.cli.trouble import MISSING, REFUSED, USAGE, Trouble
 from runtime.http.answers import Problem
 from runtime.http.reading import parse_json
 
@@ -27,15 +27,25 @@ def read_json(given: str, what: str) -> Any:
         return parse_json(data)
     except Problem as problem:
         told = problem.message.partition(": ")[2] or problem.message
-        raise Trouble(USAGE, f"{what} is not JSON that can be taken: {told}") from None
+        raise Trouble(USAGE, f"{what} can't be read as JSON: {told}") from None
 
 
 def read_object(given: str | None, what: str) -> dict[str, Any]:
     """Return the JSON object that was given; nothing is an empty one. Raises Trouble."""
     found = {} if given is None else read_json(given, what)
     if not isinstance(found, dict):
-        raise Trouble(USAGE, f'{what} is a JSON object, such as {{"id": 7}}')
+        raise Trouble(USAGE, f'{what} must be a JSON object, such as {{"id": 7}}')
     return found
+
+
+def check_there(path: Path) -> None:
+    """Refuse a file that does not exist. Raises Trouble."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise Trouble(MISSING, f"there is no file {path}") from None
+    except OSError as error:
+        raise Trouble(REFUSED, f"{path} can't be opened: {error.strerror}") from None
 
 
 def number_or_text(given: str) -> int | float | str:

@@ -19,6 +19,7 @@ import httpx
 
 from actor_scheduler.clock import Clock, SystemClock
 from actor_scheduler.errors import ActorSchedulerError, DatabaseLocked
+from runtime.cli.arguments import check_there
 from runtime.cli.keys import URL, check_url, is_loopback, read_key
 from runtime.cli.trouble import MISSING, REFUSED, UNREACHED, USAGE, Trouble, Unreachable
 from runtime.http.options import Http
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 _CONNECT_SECONDS: Final = 10.0
+_PATH: Final = ": is the path right? It is the one below which the app is mounted, as in http://host/scheduler."
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -85,7 +87,7 @@ class Client:
         try:
             return response.json()
         except (ValueError, UnicodeError, RecursionError):
-            raise Trouble(UNREACHED, f"{self.where} does not answer as an app's administration does") from None
+            raise Trouble(UNREACHED, f"{self.where} does not answer as an app's administration does{_PATH}") from None
 
     @contextlib.asynccontextmanager
     async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
@@ -114,7 +116,8 @@ class Client:
             return Trouble(UNREACHED, f"{self.where} sends us on to {to!r:.200}: a key is not sent there by itself")
         told = _error_of(response)
         if told is None:
-            return Trouble(UNREACHED, f"{self.where} answers {status}, and not as an app's administration does")
+            hint = "" if status >= 500 else _PATH
+            return Trouble(UNREACHED, f"{self.where} answers {status}, and not as an app's administration does{hint}")
         message, code = str(told.get("message", "")), str(told.get("code", ""))
         if status == httpx.codes.UNAUTHORIZED:
             return Trouble(UNREACHED, f"{self.where} does not take this key")
@@ -122,11 +125,11 @@ class Client:
             return Trouble(UNREACHED, f"{self.where}: {message}")
         if status == httpx.codes.NOT_FOUND:
             if code == "NOT_FOUND" and await self._has_no_door():
-                msg = f"{self.where} has no administration there: is the path right, and has the server a deploy key?"
+                msg = f"{self.where} has no administration{_PATH} Has the server a deploy key?"
                 return Trouble(UNREACHED, msg)
             return Trouble(MISSING, message)
         said = f"{message} [{code}, request {told.get('request_id', '?')}]" if status >= 500 else f"{message} [{code}]"
-        return Trouble(REFUSED, said)
+        return Trouble(REFUSED, said, code)
 
     async def _has_no_door(self) -> bool:
         """Return whether the paths of the administration do not exist: a job that is not there is another thing."""
@@ -180,8 +183,7 @@ async def connect(reach: Reach, world: World) -> AsyncIterator[Client]:
 
 @contextlib.asynccontextmanager
 async def _open_file(path: Path, world: World) -> AsyncIterator[Client]:
-    if not path.exists():  # noqa: ASYNC240 - nothing else runs on this loop
-        raise Trouble(MISSING, f"there is no file {path}")
+    check_there(path)
     key = secrets.token_urlsafe(32)  # nobody else can reach this surface; its doors are kept shut all the same
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_quiet())

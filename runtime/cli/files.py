@@ -15,6 +15,7 @@ import click
 
 from actor_scheduler.errors import ActorSchedulerError, DatabaseLocked
 from runtime.cli import tables
+from runtime.cli.arguments import check_there
 from runtime.cli.asking import as_json, ask, asks, reaching
 from runtime.cli.moments import size
 from runtime.cli.output import Lines, Output
@@ -47,6 +48,7 @@ def doctor(context: click.Context, /, *, file: str | None, thorough: bool, **opt
     """
     place = file if file is not None else options["db"]
     if place is not None:
+        check_there(Path(place))
         out = Output(as_json=options["as_json"])
         with out.working(f"examining {place}"):
             doc = documents.report(examine(place, thorough=thorough))
@@ -198,8 +200,7 @@ def migrate(*, file: str, no_backup: bool, as_json: bool) -> None:
     """
     path = Path(file)
     out = Output(as_json=as_json)
-    if not path.exists():
-        raise Trouble(MISSING, f"there is no file {path}")
+    check_there(path)
     with out.working(f"migrating {path}"), _refusals(path):
         check_private(path)
         done = asyncio.run(migrate_file(path, copy=not no_backup))
@@ -216,6 +217,7 @@ def _refusals(path: Path | None = None) -> Iterator[None]:
     try:
         yield
     except DatabaseLocked as error:
-        raise Trouble(REFUSED, in_use(path) if path is not None else str(error)) from None
+        told = in_use(path, "stop the app first") if path is not None else str(error)
+        raise Trouble(REFUSED, told) from None
     except ActorSchedulerError as error:
         raise Trouble(REFUSED, str(error)) from None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
 _STATES: Final = ("pending", "in_progress", "success", "failed", "canceled")
+_COUNTS_MAX: Final = 3  # of jobs that change while they are counted
 _AGAIN_US: Final = 1_000_000  # before a stream that broke is asked for again
 _WHICH: Final = ("state", "function", "key", "cause", "lane", "cron", "text")
 
@@ -163,16 +164,25 @@ _CHANGES: Final = {
 
 
 async def _many(asked: Asked, action: str, given: dict[str, str], *, yes: bool) -> None:
-    """Count, ask, and do it if the count still holds."""
+    """Count, ask, and do it; where more match by then, count and ask again. Raises Trouble when none was changed."""
     body = {"action": action, "filter": given}
-    counted = await asked.client.post("jobs/bulk", body)
-    count = int(counted["count"])
-    if count:
+    done: Any = {"changed": 0}
+    for left in reversed(range(_COUNTS_MAX)):
+        counted = await asked.client.post("jobs/bulk", body)
+        count = int(counted["count"])
+        if not count:
+            break
         asked.out.confirm(f"{action} {count} job{'s' if count > 1 else ''}?", yes=yes)
-        done = await asked.client.post("jobs/bulk", {**body, "confirm": counted["confirm"]}, patient=True)
-    else:
-        done = {"changed": 0}
+        try:
+            done = await asked.client.post("jobs/bulk", {**body, "confirm": counted["confirm"]}, patient=True)
+            break
+        except Trouble as trouble:
+            if trouble.code != "CONFIRMATION_STALE" or not left:
+                raise
+            asked.out.note(f"not {count} any more: counted again")
     asked.out.show(done, lambda: [Lines([f"{action}: {done['changed']} changed"])])
+    if not done["changed"]:
+        raise Trouble(REFUSED, "none of them could be changed any more" if count else f"no such job to {action}")
 
 
 # ------------------------------------------------------------------ live

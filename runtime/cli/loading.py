@@ -7,11 +7,16 @@ import importlib
 import re
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Final
 
+import actor_scheduler
+from actor_scheduler.errors import ActorSchedulerError
 from runtime.cli.trouble import REFUSED, USAGE, Trouble
+from runtime.http.secrets import InvalidSecret
 
 _TARGET: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", re.ASCII)
+_OURS: Final = (Path(actor_scheduler.__file__).parent, Path(__file__).parents[1])
 
 
 def load(target: str) -> Any:
@@ -31,7 +36,9 @@ def load(target: str) -> Any:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise Trouble(REFUSED, f"{module} can't be imported: {_last_of(error, module)}") from None
+        # A key of the environment that can't be used is no fault of the code.
+        exit_code = USAGE if isinstance(error, InvalidSecret) else REFUSED
+        raise Trouble(exit_code, f"{module} can't be imported: {_last_of(error, module)}") from None
     for name in names.split("."):
         try:
             loaded = getattr(loaded, name)
@@ -41,9 +48,24 @@ def load(target: str) -> Any:
 
 
 def _last_of(error: BaseException, module: str) -> str:
-    """Return an import's error, with the lines of the traceback that are not the import's own."""
+    """Return an import's error: in one line where it is ours, else with the traceback, without frames that are ours."""
     if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{module}.".startswith(f"{error.name}."):
         return f"there is no module {error.name} in {sys.path[0] or 'the working directory'} or what is installed"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    lines = traceback.format_list([frame for frame in frames if frame.filename != __file__])
-    return "\n".join([*traceback.format_exception_only(error), *lines]).rstrip()
+    found = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in found if not _is_ours(frame.filename) and "importlib" not in frame.filename]
+    if isinstance(error, ActorSchedulerError):
+        said = "; ".join(line.strip() for line in str(error).split("\n") if line.strip())
+        where = f" ({_place(frames[-1])})" if frames else ""
+        return f"{type(error).__name__}: {said}{where}"
+    return "\n".join([*traceback.format_exception_only(error), *traceback.format_list(frames)]).rstrip()
+
+
+def _is_ours(file: str) -> bool:
+    return any(Path(file).is_relative_to(package) for package in _OURS)
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    file = Path(frame.filename)
+    with contextlib.suppress(ValueError):
+        file = file.relative_to(Path.cwd())
+    return f"{file}, line {frame.lineno}"

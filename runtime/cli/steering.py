@@ -67,6 +67,9 @@ async def schedule(asked: Asked, *, path: str, args: str | None, in_: str | None
 async def stats(asked: Asked) -> None:
     """Show the figures of a first look: what waits, what runs, what failed, how fast it goes."""
     doc = await asked.client.get("stats")
+    if asked.client.closed:  # this process has run nothing: its own figures say nothing of the app
+        unmeasured = {"started_at": None, "uptime_seconds": None, "throughput": []}
+        doc = {**doc, **unmeasured, "latency": dict.fromkeys(doc["latency"])}
     asked.out.show(doc, lambda: tables.stats(doc, tables.now_of(doc, asked.world.now())))
 
 

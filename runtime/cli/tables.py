@@ -219,8 +219,8 @@ def stats(doc: Document, now: datetime) -> list[Block]:
         ("jobs", ", ".join(f"{jobs_of[name]} {name.replace('_', ' ')}" for name in jobs_of)),
         ("oldest due", f"{moment(doc.get('oldest_due_at'), now)}"),
         ("crons", ", ".join(f"{count} {name}" for name, count in crons_of.items())),
-        ("last hour", _hour(minutes)),
-        ("latency", ", ".join(_figure(name, value) for name, value in latency.items()) or "nothing measured"),
+        ("last hour", _hour(minutes) if minutes else "-"),
+        ("latency", ", ".join(_figure(name, value) for name, value in latency.items()) or "-"),
         ("database", _database(database)),
         ("version", str(doc["version"])),
     ]

@@ -17,9 +17,10 @@ MISSING: Final = 4  # there is no such thing
 class Trouble(click.ClickException):
     """Ends a command with a message on standard error, and an exit code."""
 
-    def __init__(self, exit_code: int, message: str) -> None:
+    def __init__(self, exit_code: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # one class for all kinds
+        self.code = code  # what the app calls it, when it is the app that refuses
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Say it, line by line, each as safe as anything else that comes from a job or a server."""

@@ -73,6 +73,25 @@ def test_what_can_not_be_loaded(desk: Desk, target: str, code: int, said: str) -
     assert "\x1b" not in done.output
 
 
+def test_a_cron_that_stops_the_import_is_one_line_with_the_line_that_defines_it(desk: Desk) -> None:
+    """Everything that is wrong with it, and no frame of ours."""
+    done = desk("check", "tests.cli.miscron:app")
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: tests.cli.miscron can't be imported: InvalidCron: cron 'digest': at: ")
+    assert "Mars/Olympus" in line
+    assert line.endswith("(tests/cli/miscron.py, line 12)")
+
+
+def test_a_key_that_stops_the_import_is_wrong_usage(desk: Desk) -> None:
+    """One line, not that of the key."""
+    done = desk("check", "tests.cli.miskey:app", env={"ACTOR_SCHEDULER_DEPLOY_KEY": "short"})
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "tests/cli/miskey.py" in done.stderr
+    assert "short" not in done.stderr
+
+
 def test_a_manifest_is_what_the_code_defines(desk: Desk) -> None:
     """Read as the administration reads it, it is the same manifest: the code that was checked finds it staged."""
     manifest = json.loads(desk("check", "tests.cli.sample:app", "--manifest").stdout)
@@ -132,7 +151,8 @@ def test_a_file_is_examined_without_being_opened(desk: Desk, tmp_path: Path) -> 
     assert path.read_bytes() == before
     path.write_bytes(before[:2000] + b"\x00" * 3000)
     assert desk.json("doctor", str(path), code=1)["ok"] is False
-    assert desk("doctor", str(tmp_path / "nothing.db")).exit_code == 1
+    assert desk("doctor", str(tmp_path / "nothing.db")).exit_code == 4
+    assert desk("doctor", "--db", str(path / "below.db")).exit_code == 4
     assert desk("doctor", "--thorough").exit_code == 2
 
 

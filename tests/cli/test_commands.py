@@ -57,6 +57,7 @@ def test_a_call_prints_what_it_returns(desk: Desk) -> None:
     assert desk.json("call", "notes:compact")["result"] == "compacted"
     for bad in ('{"a": 1, "a": 2}', "[1]", "{", "@/nowhere", '{"a": NaN}', '"\\ud800"'):
         assert desk("call", "notes:add", bad).exit_code == 2, bad
+    assert desk("call", "notes:add", "{").stderr.startswith("error: the arguments can't be read as JSON: ")
     refused = desk("call", "notes:refuse", '{"code": "CONFLICT", "message": "no\\u001b[2J"}')
     assert refused.exit_code == 1
     assert refused.stderr == "error: no\\x1b[2J [CONFLICT]\n"
@@ -80,9 +81,49 @@ def test_many_jobs_after_a_confirmation(desk: Desk) -> None:
     assert "cancel 3 jobs?" in refused.stderr
     assert "--yes" in refused.stderr
     assert desk.json("jobs", "cancel", "--function", "notes:send", "--yes") == {"changed": 3}
-    assert desk.json("jobs", "cancel", "--function", "notes:send", "--yes") == {"changed": 0}
+    assert desk.json("jobs", "cancel", "--function", "notes:send", "--yes", code=1) == {"changed": 0}
+    assert desk("jobs", "retry", "--all", "--yes").stderr == "error: no such job to retry\n"
     assert len(desk.json("jobs", "list", "--state", "pending")["items"]) == 1
     assert desk.json("jobs", "drop", "--all", "--yes") == {"changed": 3}
+
+
+@pytest.mark.parametrize(("stale", "code", "posts"), [(0, 0, 2), (2, 0, 6), (3, 1, 6)])
+def test_a_count_that_does_not_hold_any_more_is_taken_again(desk: Desk, stale: int, code: int, posts: int) -> None:
+    """By itself with --yes, three times at most; each confirmation is that of the newest count."""
+    tokens: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        if "confirm" not in asked:
+            tokens.append(f"token {len(tokens)}")
+            return httpx.Response(200, json={"count": len(tokens), "confirm": tokens[-1], "expires_at": "…"})
+        assert asked["confirm"] == tokens[-1]
+        if len(tokens) <= stale:
+            error = {"code": "CONFIRMATION_STALE", "message": "4 jobs match now", "data": {"count": 4}}
+            return httpx.Response(409, json={"error": error})
+        return httpx.Response(200, json={"changed": len(tokens)})
+
+    desk.answer = answer
+    done = desk("jobs", "drop", "--all", "--yes", "--json")
+    assert (done.exit_code, len(desk.asked)) == (code, posts)
+    assert done.stdout == ("" if code else f'{{"changed": {len(tokens)}}}\n')
+    assert done.stderr.count("counted again") == min(stale, 2)
+    assert ("4 jobs match now [CONFIRMATION_STALE]" in done.stderr) == bool(code)
+
+
+def test_a_confirmation_that_is_refused_otherwise_is_not_asked_for_again(desk: Desk) -> None:
+    """And what nobody changes is an exit code."""
+    told = {"count": 1, "confirm": "t", "expires_at": "…", "changed": 0}
+    desk.answer = lambda _: httpx.Response(200, json=told)
+    done = desk("jobs", "drop", "--all", "--yes")
+    assert (done.exit_code, done.stdout) == (1, "drop: 0 changed\n")
+    desk.answer = lambda asked: (
+        httpx.Response(409, json={"error": {"code": "X", "message": "no"}})
+        if b"confirm" in asked.content
+        else httpx.Response(200, json=told)
+    )
+    done = desk("jobs", "drop", "--all", "--yes")
+    assert (done.exit_code, done.stderr) == (1, "error: no [X]\n")
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry", "drop"])
@@ -209,6 +250,9 @@ def test_a_closed_file(desk: Desk) -> None:
     assert desk.json("resume", *db) == {"paused": None}
     stats = desk.json("stats", *db)
     assert stats["ready"] is False
+    assert (stats["started_at"], stats["throughput"], set(stats["latency"].values())) == (None, [], {None})
+    figures = dict(line.split("  ", 1) for line in desk("stats", *db).stdout.splitlines()[:10])
+    assert {figures[name].strip() for name in ("started", "last hour", "latency")} == {"-"}
     assert [run["state"] for run in desk.json("cron", "runs", *db)["items"]] == ["pending"]  # caught up, and waits
     for words in (
         ("schedule", "notes:send"), ("call", "notes:send"), ("cron", "run", "sweep"), ("cron", "activate", "1"),
@@ -259,6 +303,12 @@ def test_a_prefix_stands_in_the_url(desk: Desk) -> None:
     done = desk("stats", "--url", "http://127.0.0.1:8000")
     assert done.exit_code == 3
     assert "no administration" in done.stderr
+    assert "below which the app is mounted" in done.stderr
+    for answer in (httpx.Response(404, json={"detail": "Not Found"}), httpx.Response(200, text="<html>")):
+        desk.answer = lambda _, answer=answer: answer
+        done = desk("stats")
+        assert done.exit_code == 3
+        assert "below which the app is mounted" in done.stderr
 
 
 def test_a_watch_asks_again_until_somebody_answers_and_ends_when_it_is_not_let_in(desk: Desk) -> None:

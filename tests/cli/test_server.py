@@ -99,6 +99,9 @@ def test_a_served_app_is_operated(server: Server) -> None:
     assert f"process {server.process.pid}" in err
     assert "--url" in err
     assert server.run("doctor", str(server.folder / "sample.db"))[0] == 0
+    code, _, err = server.run("migrate", str(server.folder / "sample.db"))
+    assert code == 1
+    assert "stop the app first" in err
     code, _, err = server.run("stats", ACTOR_SCHEDULER_KEY=OPERATE[::-1])
     assert (code, err) == (3, f"error: {server.url} does not take this key\n")
 
@@ -135,6 +138,26 @@ def test_a_watch_ends_with_the_terminal(server: Server) -> None:
         watching.communicate()
 
 
+def test_a_reader_that_goes_away_ends_a_command_quietly(server: Server) -> None:
+    """As `| head` does: no error, no traceback; an answer, and the next line of a stream."""
+    for words in (("stats",), ("jobs", "watch")):
+        command = server.command(*words)
+        try:
+            assert command.stdout is not None
+            command.stdout.close()
+            if words[0] == "jobs":
+                until(command.stderr, re.compile(rb"watching"))
+                server.run("schedule", "work:note")
+            assert command.wait(PATIENCE) == 0
+            assert command.stderr is not None
+            assert command.stderr.read() == b""
+        finally:
+            command.kill()
+            command.wait()
+            if command.stderr is not None:
+                command.stderr.close()
+
+
 def test_any_asgi_application_is_served_as_it_is(tmp_path: Path) -> None:
     """FastAPI with the app's lifespan, say; it ends at a signal, with its file closed."""
     process = start(tmp_path, "serve", "tests.cli.sample:api", "--port", "0")
@@ -152,14 +175,15 @@ def test_any_asgi_application_is_served_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "key", "said"),
     [
-        ("tests.cli.sample:app", "short", "ACTOR_SCHEDULER_DEPLOY_KEY"),
+        ("tests.cli.sample:app", "short", "ACTOR_SCHEDULER_DEPLOY_KEY has 5 characters"),
         ("tests.cli.sample:work", OPERATE, "neither an App nor an ASGI application"),
     ],
 )
 def test_what_can_not_be_served(target: str, key: str, said: str) -> None:
     """Words, and never the key."""
     done = CliRunner().invoke(cli, ["serve", target, "--port", "0"], env={"ACTOR_SCHEDULER_DEPLOY_KEY": key})
-    assert done.exit_code in {1, 2}
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
     assert said in done.stderr
     assert key == OPERATE or key not in done.output
 
