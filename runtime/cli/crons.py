@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from runtime.cli import tables
+from runtime.cli import completing, tables
 from runtime.cli.arguments import number_or_text, read_json
 from runtime.cli.asking import Asked, asks
 from runtime.cli.output import Lines
@@ -37,7 +37,7 @@ async def list_crons(asked: Asked, *, prefix: str | None) -> None:
 
 
 @cron.command("run")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.crons)
 @click.option("--scheduled-at", help="The moment the run is for: ISO 8601, or epoch milliseconds.")
 @asks
 async def run_cron(asked: Asked, *, name: str, scheduled_at: str | None) -> None:
@@ -51,7 +51,7 @@ async def run_cron(asked: Asked, *, name: str, scheduled_at: str | None) -> None
 
 
 @cron.command("runs")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.crons)
 @click.option("--state", type=click.Choice(_RUN_STATES), help="Only runs in this state.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at once.")
 @click.option("--cursor", help="Where the page before has ended.")
@@ -65,7 +65,7 @@ async def list_runs(asked: Asked, *, name: str | None, state: str | None, limit:
 
 
 @cron.command("preview")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.crons)
 @click.option("-n", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many ticks.")
 @asks
 async def preview_cron(asked: Asked, *, name: str, n: int) -> None:
@@ -75,7 +75,7 @@ async def preview_cron(asked: Asked, *, name: str, n: int) -> None:
 
 
 @cron.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.crons)
 @asks
 async def show_cron(asked: Asked, *, name: str) -> None:
     """Show how a cron stands."""
@@ -84,7 +84,7 @@ async def show_cron(asked: Asked, *, name: str) -> None:
 
 
 @cron.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.crons)
 @click.option("--note", default="", help="Who does it, and why.")
 @asks
 async def pause_cron(asked: Asked, *, name: str, note: str) -> None:
@@ -94,7 +94,7 @@ async def pause_cron(asked: Asked, *, name: str, note: str) -> None:
 
 
 @cron.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.crons)
 @asks
 async def resume_cron(asked: Asked, *, name: str) -> None:
     """Let a cron go on; what it missed is treated by its own policy."""

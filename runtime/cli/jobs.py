@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from actor_scheduler.clock import pause
-from runtime.cli import tables
+from runtime.cli import completing, tables
 from runtime.cli.asking import Asked, asks
 from runtime.cli.output import Facts, Lines
 from runtime.cli.trouble import REFUSED, USAGE, Trouble, Unreachable
@@ -36,11 +36,13 @@ def which(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which jobs."""
     for option in (
         click.option("--text", help="Jobs in whose names, keys, errors or arguments this stands."),
-        click.option("--cron", help="Jobs of this cron."),
+        click.option("--cron", help="Jobs of this cron.", shell_complete=completing.crons),
         click.option("--lane", help="Jobs of this lane."),
         click.option("--cause", help="Jobs that failed for this cause."),
         click.option("--key", help="The job of this key."),
-        click.option("--function", help='Jobs of this function, "namespace:function".'),
+        click.option(
+            "--function", help='Jobs of this function, "namespace:function".', shell_complete=completing.functions
+        ),
         click.option("--state", type=click.Choice(_STATES), help="Jobs in this state."),
     ):
         command = option(command)
@@ -73,7 +75,7 @@ async def list_jobs(asked: Asked, *, limit: int, cursor: str | None, everything:
 
 
 @jobs.command("get")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=completing.jobs)
 @asks
 async def get_job(asked: Asked, *, job_id: str) -> None:
     """Show all that is known of a job: arguments, result, error, attempts."""
@@ -89,7 +91,7 @@ def _path(job_id: str, action: str = "") -> str:
 
 
 @jobs.command("cancel")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=completing.jobs)
 @which
 @click.option("--running", is_flag=True, help="Also ask a running action to stop (with ids).")
 @click.option("--all", "everything", is_flag=True, help="All pending jobs.")
@@ -103,7 +105,7 @@ async def cancel_jobs(asked: Asked, *, ids: Sequence[str], running: bool, **opti
 
 
 @jobs.command("retry")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=completing.jobs)
 @which
 @click.option("--all", "everything", is_flag=True, help="All failed jobs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -114,7 +116,7 @@ async def retry_jobs(asked: Asked, *, ids: Sequence[str], **options: Any) -> Non
 
 
 @jobs.command("drop")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=completing.jobs)
 @which
 @click.option("--all", "everything", is_flag=True, help="All jobs that have ended.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -125,7 +127,7 @@ async def drop_jobs(asked: Asked, *, ids: Sequence[str], **options: Any) -> None
 
 
 @jobs.command("promote")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=completing.jobs)
 @asks
 async def promote_jobs(asked: Asked, *, ids: Sequence[str]) -> None:
     """Make pending jobs due now."""
@@ -189,7 +191,7 @@ async def _many(asked: Asked, action: str, given: dict[str, str], *, yes: bool) 
 
 
 @jobs.command("watch")
-@click.option("--function", help='Only of this function, "namespace:function".')
+@click.option("--function", help='Only of this function, "namespace:function".', shell_complete=completing.functions)
 @click.option("--state", multiple=True, type=click.Choice(_STATES), help="Only into this state; may be given often.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
 @asks

@@ -20,6 +20,7 @@ from runtime.cli.steering import call, pause, pools, resume, schedule, stats
 from runtime.cli.trouble import USAGE, Trouble
 
 NAME = "actor-scheduler"
+_COMPLETE = "_ACTOR_SCHEDULER_COMPLETE"
 
 
 class _Commands(click.Group):
@@ -56,7 +57,7 @@ def completion(*, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise Trouble(USAGE, f"there is no completion for {shell}")
-    click.echo(made(cli, {}, NAME, "_ACTOR_SCHEDULER_COMPLETE").source())
+    click.echo(made(cli, {}, NAME, _COMPLETE).source())
 
 
 for command in (check, serve, cron, jobs, call, schedule, stats, pools, pause, resume, doctor, backup, migrate):
@@ -68,4 +69,9 @@ def main(args: list[str] | None = None) -> Any:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that can't show a character gets its escape
             stream.reconfigure(errors="backslashreplace")
-    return cli.main(args, prog_name=NAME, complete_var="_ACTOR_SCHEDULER_COMPLETE")
+    try:
+        return cli.main(args, prog_name=NAME, complete_var=_COMPLETE)
+    finally:
+        if _COMPLETE in os.environ:  # nobody at a shell waits for the thread of a question without an answer
+            sys.stdout.flush()
+            os._exit(0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli import tables
+from runtime.cli import completing, tables
 from runtime.cli.arguments import number_or_text, read_json, read_object
 from runtime.cli.asking import Asked, asks
 from runtime.cli.output import Lines
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=completing.functions)
 @click.argument("args", metavar="[JSON]", required=False)
 @click.option("--idempotency-key", help="Of a mutation: sent again with the same key, it takes effect once.")
 @asks
@@ -34,7 +34,7 @@ async def call(asked: Asked, *, path: str, args: str | None, idempotency_key: st
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=completing.functions)
 @click.argument("args", metavar="[JSON]", required=False)
 @click.option("--in", "in_", help="How long from now: 5m, 1h30m, or seconds.")
 @click.option("--at", help="When: ISO 8601 with Z or an offset, or epoch seconds.")
@@ -68,7 +68,7 @@ async def stats(asked: Asked) -> None:
     """Show the figures of a first look: what waits, what runs, what failed, how fast it goes."""
     doc = await asked.client.get("stats")
     if asked.client.closed:  # this process has run nothing: its own figures say nothing of the app
-        unmeasured = {"started_at": None, "uptime_seconds": None, "throughput": []}
+        unmeasured: dict[str, Any] = {"started_at": None, "uptime_seconds": None, "throughput": []}
         doc = {**doc, **unmeasured, "latency": dict.fromkeys(doc["latency"])}
     asked.out.show(doc, lambda: tables.stats(doc, tables.now_of(doc, asked.world.now())))
 
@@ -116,7 +116,7 @@ async def list_pools(asked: Asked) -> None:
 
 
 @pools.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.pools)
 @click.argument("limit", metavar="LIMIT|default")
 @asks
 async def set_pool(asked: Asked, *, name: str, limit: str) -> None:

@@ -97,7 +97,7 @@ RUNTIME = (
     "http.admin_jobs", "http.admin_crons", "http.admin_system", "http.admin_backup", "http.dashboard", "http.tables", "http.surface",
     "app", "testing", "__init__", "offline",
     "cli.__init__", "cli.text", "cli.moments", "cli.trouble", "cli.keys", "cli.arguments", "cli.client", "cli.output",
-    "cli.tables", "cli.asking", "cli.jobs", "cli.crons", "cli.steering", "cli.loading", "cli.apps", "cli.files",
+    "cli.tables", "cli.asking", "cli.completing", "cli.jobs", "cli.crons", "cli.steering", "cli.loading", "cli.apps", "cli.files",
     "cli.main", "cli.__main__",
 )  # fmt: skip
 
