@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
 import tempfile
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import BinaryIO
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from runtime.http.routes import Visit
     from runtime.http.served import Served
 
+log = logging.getLogger("actor_scheduler")
+
 CHUNK: Final = 1 << 20  # bytes read at once: ~1 ms of a thread
+TAKE_SECONDS: Final = 30.0  # for a client to take a piece: one that takes nothing keeps nobody else from a backup
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 _copied: Final[set[Path]] = set()  # the databases of which this process makes or sends a copy right now
 
@@ -95,6 +99,10 @@ class OpenCopy:
             self._file.close()
 
 
+class _NotTakenError(Exception):
+    """The client takes nothing."""
+
+
 class CopySent(StreamingResponse):
     """A copy on its way. Whether it arrives or not, nothing is left of it afterwards."""
 
@@ -109,9 +117,19 @@ class CopySent(StreamingResponse):
         super().__init__(_pieces(copy), headers=headers, media_type="application/octet-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send it; give up when a piece is not taken."""
+
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(TAKE_SECONDS):
+                    await send(message)
+            except TimeoutError as error:
+                raise _NotTakenError from error
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
+        except _NotTakenError:
+            log.warning("a backup was given up: its client took nothing for %g s", TAKE_SECONDS)
         finally:
             self._copy.close()
             self._done()

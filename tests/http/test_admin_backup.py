@@ -117,6 +117,39 @@ async def test_a_server_that_tells_of_the_client_s_end_is_heard(
             assert (await client.post("/admin/backup")).status_code == 200
 
 
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+async def test_a_client_that_takes_nothing_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, taken: int, spec: str
+) -> None:
+    """Its connection stands, but nobody reads: others must get a backup all the same."""
+    monkeypatch.setattr(admin_backup, "CHUNK", 512)
+    monkeypatch.setattr(admin_backup, "TAKE_SECONDS", 0.01)
+    app, http = make_app(), make_http()
+    async with Harness(app, db=tmp_path / "app.db") as harness:
+        site = Site(app, harness, http, app.asgi(http=http))
+        scope = await scope_of(site)
+        scope["asgi"]["spec_version"] = spec
+        messages, sent = [{"type": "http.request", "body": b"", "more_body": False}], list[str]()
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+
+        async def send(message: dict[str, Any]) -> None:
+            if len(sent) == taken:
+                await asyncio.Event().wait()
+            sent.append(message["type"])
+
+        await asyncio.wait_for(site.asgi(scope, receive, send), 10)
+        assert len(sent) == taken
+        assert "a backup was given up" in caplog.text
+        assert beside(tmp_path / "app.db") == set()
+        async with site.client(OPERATE) as client:
+            assert (await client.post("/admin/backup")).status_code == 200
+
+
 async def _ended(serving: Any) -> None:
     """Wait until a request was served, or its client was told to be gone."""
     from starlette.requests import ClientDisconnect
