@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EVENTS_KEPT: Final = 1_000  # ~0.4 KiB each; what a listener has not read when it leaves the log, it has missed
 LISTENERS_MAX: Final = 500
+OF_ONE_MAX: Final = 100  # listeners of one key: whoever has it can't keep the others out
+OPERATORS_ROOM: Final = 50  # of all listeners, the last ones: for those who may do something about the others
 CHANGED_SECONDS: Final = 0.25  # between two `Changed`: four a second
 # Waking a listener costs the loop ~50 us, and each event sent to it ~0.3 us and ~250 B.  With these pauses for each of
 # them between two wakings they take about a tenth of the loop, and 25 MB/s, however many they are and whatever happens.
@@ -132,13 +134,24 @@ class Feed:
 
     # ------------------------------------------------------------ listening
 
-    @contextlib.asynccontextmanager
-    async def listen(self) -> AsyncIterator[Listener]:
-        """Yield a listener of what is published from now on. Raises Overloaded when LISTENERS_MAX listen."""
-        if len(self.listeners) >= LISTENERS_MAX:
-            msg = f"{LISTENERS_MAX} listeners are connected, and no more are taken"
+    def check_room(self, of: str | None = None, *, operates: bool = True) -> None:
+        """Raise Overloaded when there is no room for one more listener, of one key if that is said.
+
+        At most LISTENERS_MAX listen, OF_ONE_MAX of them of one key; the last OPERATORS_ROOM places are for operators.
+        """
+        most = LISTENERS_MAX if operates else LISTENERS_MAX - OPERATORS_ROOM
+        if len(self.listeners) >= most:
+            msg = f"{most} listeners are connected, and no more are taken"
             raise Overloaded(msg)
-        listener = Listener(self, ended=self._closed)
+        if of is not None and sum(listener.of == of for listener in self.listeners) >= OF_ONE_MAX:
+            msg = f"{OF_ONE_MAX} listeners with this key are connected, and no more are taken"
+            raise Overloaded(msg)
+
+    @contextlib.asynccontextmanager
+    async def listen(self, of: str | None = None, *, operates: bool = True) -> AsyncIterator[Listener]:
+        """Yield a listener of what is published from now on. Raises Overloaded as `check_room` does."""
+        self.check_room(of, operates=operates)
+        listener = Listener(self, of, ended=self._closed)
         self.listeners.add(listener)
         try:
             yield listener
@@ -211,7 +224,8 @@ class Feed:
 class Listener:
     """The events of one listener, in order; for one task. It ends when the feed is closed."""
 
-    def __init__(self, feed: Feed, *, ended: bool) -> None:
+    def __init__(self, feed: Feed, of: str | None, *, ended: bool) -> None:
+        self.of = of  # the key it came with
         self._feed = feed
         self._read: deque[Event] = deque()
         self.number = feed.number  # of the last event that it has read

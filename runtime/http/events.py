@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from actor_scheduler.clock import monotonic_us
-from actor_scheduler.errors import Overloaded
 from actor_scheduler.limits import SECOND_US
 from actor_scheduler.times import to_datetime
-from runtime.feed import LISTENERS_MAX, Changed, Event, Feed, JobHappened, Lagged
+from runtime.feed import Changed, Event, Feed, JobHappened, Lagged
 from runtime.http.plain import moment
 from runtime.http.routes import Route
 from runtime.http.stopping import STOPPING
@@ -34,11 +33,10 @@ _BEAT: Final = b": beat\n\n"
 
 async def events(visit: Visit) -> Response:
     """Stream what happens from now on."""
-    feed = visit.served.engine().feed
-    if len(feed) >= LISTENERS_MAX:  # nobody comes between this and the stream's first step
-        msg = f"{LISTENERS_MAX} listeners are connected, and no more are taken"
-        raise Overloaded(msg)
-    return EventStream(feed, visit.still_valid)
+    assert visit.who is not None
+    feed, of, operates = visit.served.engine().feed, visit.who.key_id, visit.who.role == "operate"
+    feed.check_room(of, operates=operates)  # nobody comes between this and the stream's first step
+    return EventStream(feed, visit.still_valid, of=of, operates=operates)
 
 
 class EventStream(Response):
@@ -46,16 +44,20 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, still_valid: Callable[[], bool]) -> None:
+    def __init__(
+        self, feed: Feed, still_valid: Callable[[], bool], *, of: str | None = None, operates: bool = True
+    ) -> None:
         super().__init__()
         del self.headers["content-length"]
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         self._feed = feed
         self._still_valid = still_valid
+        self._of = of
+        self._operates = operates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream."""
-        async with self._feed.listen() as listener:
+        async with self._feed.listen(self._of, operates=self._operates) as listener:
             streaming = asyncio.ensure_future(self._stream(listener, send))
             leaving = asyncio.ensure_future(_left(receive))
 
@@ -141,6 +143,9 @@ ROUTES: Final = (
         door="read",
         handler=events,
         summary="What happens to jobs, as it happens: a stream of server-sent events (job, changed, lagged).",
-        answers={200: "text/event-stream, until the client leaves", 429: "too many listeners are connected"},
+        answers={
+            200: "text/event-stream, until the client leaves",
+            429: "too many listeners are connected, of this key or of all",
+        },
     ),
 )

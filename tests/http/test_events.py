@@ -19,12 +19,12 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.feed import LISTENERS_MAX, Feed, Lagged
+from runtime.feed import LISTENERS_MAX, OF_ONE_MAX, OPERATORS_ROOM, Feed, Lagged
 from runtime.http import events as events_module
 from runtime.http.events import EventStream, wire
 from runtime.http.secrets import Secrets
 from runtime.http.stopping import STOPPING, Stopping
-from tests.http.conftest import NEXT, READ, Site
+from tests.http.conftest import NEXT, OPERATE, READ, Site
 from tests.http.hostile import CORPUS
 
 ROOT = Path(__file__).parents[2]
@@ -270,6 +270,35 @@ async def test_beyond_the_limit_it_is_refused(site: Site, reader: httpx.AsyncCli
             await stack.enter_async_context(feed.listen())
         answer = await reader.get("/admin/events")
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "OVERLOADED")
+
+
+async def test_one_key_can_not_take_all_the_places(
+    site: Site, reader: httpx.AsyncClient, operator: httpx.AsyncClient
+) -> None:
+    """Whoever has the read key can't lock the operators out, nor can those who share one operate key."""
+    for key, client in ((READ, reader), (OPERATE, operator)):
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(OF_ONE_MAX):
+                await stack.enter_async_context(listening(site, key))
+            answer = await asyncio.wait_for(client.get("/admin/events"), 10)  # what is let in never ends
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "OVERLOADED")
+            assert "this key" in answer.json()["error"]["message"]
+            await stack.enter_async_context(listening(site, OPERATE if key == READ else READ))
+        async with listening(site, key):
+            pass
+
+
+async def test_the_last_places_are_for_operators(site: Site, reader: httpx.AsyncClient) -> None:
+    """However many keys the listeners have."""
+    feed = site.app._started().feed
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(LISTENERS_MAX - OPERATORS_ROOM):
+            await stack.enter_async_context(feed.listen())
+        answer = await asyncio.wait_for(reader.get("/admin/events"), 10)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "OVERLOADED")
+        for _ in range(OPERATORS_ROOM):
+            await stack.enter_async_context(listening(site, OPERATE))
+        assert len(feed) == LISTENERS_MAX
 
 
 async def test_it_ends_with_the_app(site: Site) -> None:
