@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, Required
+from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from typing_extensions import TypedDict
+from pydantic import Field
 
 from actor_scheduler import __version__
 from actor_scheduler.limits import SECOND_US
@@ -17,6 +15,7 @@ from actor_scheduler.times import to_datetime
 from runtime.http import documents
 from runtime.http.answers import answer
 from runtime.http.asked import Body, Limit, Named, Query, audited, no_such
+from runtime.http.openapi import arguments_schema
 from runtime.http.plain import moment
 from runtime.http.routes import Route
 from runtime.maintenance import doctor
@@ -24,12 +23,10 @@ from runtime.maintenance import doctor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pydantic_core import core_schema
     from starlette.responses import Response
 
     from actor_scheduler.model import Overview, Upcoming
     from actor_scheduler.settings import PoolInfo
-    from runtime.functions import Function
     from runtime.http.documents import Document
     from runtime.http.routes import Visit
     from runtime.http.served import Served
@@ -194,32 +191,9 @@ async def list_functions(visit: Visit) -> Response:
     return answer(documents.items(documents.function(function, arguments_schema(function)) for function in functions))
 
 
-class _Lenient(GenerateJsonSchema):
-    """pydantic's schemas; what has none is anything."""
-
-    def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> JsonSchemaValue:
-        """Describe a type that has no schema as any value."""
-        return {}
-
-
-def arguments_schema(function: Function[..., Any]) -> Document:
-    """Return the JSON schema of a function's arguments; of any object where pydantic can't say."""
-    required, optional = function.arguments.hints_by_need()
-    fields: dict[str, Any] = {name: Required[hint] for name, hint in required.items()}
-    fields.update({name: NotRequired[hint] for name, hint in optional.items()})
-    make: Any = TypedDict  # from the signature, at run time: no type checker can follow
-    shape = make("Arguments", fields)
-    shape.__pydantic_config__ = ConfigDict(extra="forbid")
-    try:
-        schema: Document = TypeAdapter(shape).json_schema(schema_generator=_Lenient)
-    except (PydanticUserError, TypeError, NameError):
-        return {"type": "object"}
-    return schema
-
-
 async def examine(visit: Visit) -> Response:
     """Answer what an examination of the database finds. It looks, and changes nothing."""
-    found = await asyncio.to_thread(doctor, visit.served.db)
+    found = await asyncio.to_thread(doctor, visit.served.db, clock=visit.served.clock())
     return answer(documents.report(found))
 
 

@@ -185,8 +185,11 @@ def document(
 
 
 def arguments_schema(function: Function[..., Any]) -> Schema:
-    """Return the JSON schema of a function's arguments, complete in itself."""
-    return _arguments(function).json_schema(schema_generator=_JsonSchema)
+    """Return the JSON schema of a function's arguments, complete in itself; of any object where pydantic can't say."""
+    try:
+        return _arguments(function).json_schema(schema_generator=_JsonSchema)
+    except (PydanticUserError, TypeError, NameError):
+        return {"type": "object"}
 
 
 def _arguments(function: Function[..., Any]) -> TypeAdapter[Any]:

@@ -181,6 +181,25 @@ async def test_the_database_is_examined(reader: httpx.AsyncClient) -> None:
     assert all(each.keys() == {"gravity", "text", "advice"} for each in report["problems"])
 
 
+async def test_what_is_late_is_judged_by_the_app_s_clock(site: Site, operator: httpx.AsyncClient) -> None:
+    """And the advice is a command, for whoever is not a programmer."""
+    await site.app.scheduler.pause()
+    await site.app.scheduler.run_after(60, "notes:add", {"text": "x"})
+    await site.app.scheduler.resume()
+    told = [each["text"] for each in (await got(operator, "/admin/doctor"))["problems"]]
+    assert not any("overdue" in text for text in told), told
+    await site.app.scheduler.pause()
+    await site.harness.advance(minutes=3)
+    told = [each["text"] for each in (await got(operator, "/admin/doctor"))["problems"]]
+    assert any("overdue" in text and text.endswith("for 2 min") for text in told), told
+    await site.app.scheduler.resume()
+    await site.app.scheduler.run_now("notes:refuse", {"code": "NO"})
+    await site.harness.settle()
+    problems = (await got(operator, "/admin/doctor"))["problems"]
+    (advice,) = (each["advice"] for each in problems if "1 jobs failed in the last 24 hours" in each["text"])
+    assert advice.startswith("actor-scheduler jobs list --state failed")
+
+
 async def test_the_trail_tells_who_did_what(
     site: Site, operator: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +30,7 @@ from actor_scheduler.store.sqlite.connection import has_wal_reset_bug
 from actor_scheduler.store.sqlite.doctor import Report, doctor
 from actor_scheduler.store.sqlite.findings import Findings, shown_span
 from actor_scheduler.store.sqlite.schema import APPLICATION_ID, TABLES, VERSION
+from runtime.cli.main import cli
 from tests.faults.rig import Rig
 from tests.fixtures.make import LEFT_US, SCHEMA, second_release, shop
 from tests.maintenance.files import KEPT, copy_of, run
@@ -628,3 +632,19 @@ def test_D9_any_damage_to_the_log_gives_a_report(tmp_path: Path, seed: int) -> N
     with only_looked(path):
         report = doctor(path, NOW_US, limit_us=5_000_000)
     assert all(line.isprintable() for line in report.render().split("\n"))
+
+
+@pytest.mark.parametrize("source", ["contents", "doctor", "doctor_crons"])
+def test_the_commands_it_advises_exist(source: str) -> None:
+    """Advice is for operators: what it names can be typed; only what is about code is said in Python."""
+    text = (ROOT / f"actor_scheduler/store/sqlite/{source}.py").read_text()
+    told = [str(node.value) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    for command in re.findall(r"actor-scheduler ((?:[a-z]+ ?)+)", "\n".join(told)):
+        found: Any = cli
+        for word in command.split():
+            if not isinstance(found, click.Group):
+                break
+            found = found.get_command(click.Context(found), word)
+            assert found is not None, command
+        assert isinstance(found, click.Command), command
+    assert not re.search(r"\b(scheduler|crons)\.[a-z_]+", "\n".join(told).replace("_scheduler", ""))

@@ -89,7 +89,9 @@ def _try(findings: Findings, what: str, look: Callable[[], None]) -> None:
         look()
     except sqlite3.Error as error:
         if code_of(error) == sqlite3.SQLITE_INTERRUPT:
-            findings.note(f"{what} took too long to find out, and was given up", "Ask again with a larger limit.")
+            findings.note(
+                f"{what} took too long to find out, and was given up", "Ask again when the machine has less to do."
+            )
         elif code_of(error) == sqlite3.SQLITE_CORRUPT:
             findings.error(f"the file is damaged: {what} can't be read", _RESTORE)
         else:
@@ -157,10 +159,12 @@ def _record(findings: Findings, raw: sqlite3.Connection) -> None:
         findings.error(f"the file's own record lacks {', '.join(missing)}", _RESTORE)
     for name, value in sorted((str(name), value) for name, value in meta.items()):
         if name == f"{SETTING}paused":
-            findings.warning(f"dispatch is paused: {shown(value)}", "Nothing starts before scheduler.resume().")
+            findings.warning(
+                f"dispatch is paused: {shown(value)}", "Nothing starts before it is resumed: actor-scheduler resume."
+            )
         elif name.startswith(_POOL_SETTING) and value == 0:
             pool = shown(name.removeprefix(_POOL_SETTING))
-            findings.note(f"pool {pool} is paused: its limit is 0", "scheduler.set_pool lets it go on.")
+            findings.note(f"pool {pool} is paused: its limit is 0", "actor-scheduler pools set lets it go on.")
 
 
 # ------------------------------------------------------------------ the jobs
@@ -186,7 +190,8 @@ def _overdue(findings: Findings, raw: sqlite3.Connection, now_us: int, *, live: 
     elif late_us >= _LATE_US:
         findings.warning(
             what,
-            "The app runs, but does not get to it: see unready_reason, pauses, full pools, and long mutations.",
+            "The app runs, but does not get to it. actor-scheduler stats shows whether it is ready, actor-scheduler "
+            "pools list what is full; its log names long mutations.",
         )
 
 
@@ -216,7 +221,7 @@ def _failed(findings: Findings, raw: sqlite3.Connection, now_us: int) -> None:
     said = ", ".join(f"{count} {shown(cause)}" for cause, count in causes[:10])
     findings.note(
         f"{total} jobs failed in the last 24 hours: {said}",
-        "scheduler.list(state='failed') shows them; scheduler.retry(id) runs one again.",
+        "actor-scheduler jobs list --state failed shows them; actor-scheduler jobs retry ID runs one again.",
     )
 
 

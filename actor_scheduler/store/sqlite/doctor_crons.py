@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 CRONS_LOOKED_INTO: Final = 20_000  # ~30 µs each
 _LATE_US: Final = 60 * SECOND_US  # an overdue cron of a running app: longer than any of its own waits
 _AHEAD_US: Final = 3_600 * SECOND_US  # a watermark that is further ahead: clocks are set right by less
-_MEND: Final = "Another program has changed it. Pause the cron and resume it: that sets it right."
+_MEND: Final = "Another program has changed it. actor-scheduler cron pause NAME, then cron resume NAME, sets it right."
 _SET_BACK: Final = (
     "No tick runs twice: the file allows one run of each. Ticks that have run may be recorded as skipped."
 )
 _AGAIN: Final = "Register it again, or start the app whose code defines it."
 _RECORD: Final = "Only the record is wrong: runs are not. It is forgotten after a week."
-_ACTIVE_AGAIN: Final = "The next start of the app, or crons.activate(version), settles it."
+_ACTIVE_AGAIN: Final = "The next start of the app, or actor-scheduler cron activate VERSION, settles it."
 
 _COUNTED: Final = "SELECT count(*), count(paused_at_us), count(trouble), count(fire_at_us) FROM main._scheduler_crons"
 _CRONS: Final = f"SELECT {COLUMNS}, zone FROM main._scheduler_crons ORDER BY id LIMIT ?"
@@ -81,7 +81,10 @@ def crons(findings: Findings, raw: sqlite3.Connection, now_us: int, *, live: boo
     if paused:
         name, note = raw.execute(_PAUSED).fetchone()
         why = f": {shown(note)}" if note else ""
-        findings.note(f"{paused} crons are paused; the first is {_quoted(name)}{why}", "crons.resume lets one go on.")
+        findings.note(
+            f"{paused} crons are paused; the first is {_quoted(name)}{why}",
+            "actor-scheduler cron resume NAME lets one go on.",
+        )
     _overdue(findings, raw, now_us, live=live)
     rows = raw.execute(_CRONS, (CRONS_LOOKED_INTO,)).fetchall()
     if total > len(rows):
@@ -100,7 +103,11 @@ def _overdue(findings: Findings, raw: sqlite3.Connection, now_us: int, *, live: 
     if not live:
         findings.note(what, "They fire when the app starts, each by its own policy.")
     elif now_us - fire_at_us >= _LATE_US:
-        findings.warning(what, "The app runs, but does not get to them: see unready_reason, pauses, long mutations.")
+        findings.warning(
+            what,
+            "The app runs, but does not get to them. actor-scheduler stats shows whether it is ready; its log names "
+            "long mutations.",
+        )
 
 
 def _look_into(findings: Findings, raw: sqlite3.Connection, rows: Sequence[Any], now_us: int) -> None:
@@ -145,7 +152,7 @@ def _problems(
     if row.watermark_us > now_us + _AHEAD_US:
         yield (
             f"is accounted for up to {moment(row.watermark_us)}, which is yet to come: nothing of it fires before",
-            "The clock was wrong once: crons.resume(name) lets the cron count from now.",
+            "The clock was wrong once: actor-scheduler cron resume NAME lets the cron count from now.",
         )
     if same_rules and (wrong := _waits_wrongly(row, spec)) is not None:
         yield wrong, _MEND
@@ -213,7 +220,10 @@ def manifests(findings: Findings, raw: sqlite3.Connection) -> None:
         if len(which) > 1:
             findings.warning(f"{len(which)} cron manifests {what}: {', '.join(map(str, which[:10]))}", _ACTIVE_AGAIN)
     if staged:
-        findings.note(f"cron manifest {staged[0]} waits to be activated", "crons.activate(version) lets it hold.")
+        findings.note(
+            f"cron manifest {staged[0]} waits to be activated",
+            f"actor-scheduler cron activate {shown(staged[0])} lets it hold.",
+        )
     for version, state, definitions in rows:
         try:
             names = {name for name, _ in decode_definitions(definitions)}
@@ -231,7 +241,7 @@ def _compare(findings: Findings, raw: sqlite3.Connection, version: int, names: s
             whose = "which it defines" if apart <= names else "which it does not define"
             findings.warning(
                 _named(_Wrong(min(apart), len(apart) - 1), f"{what}, but cron manifest {version} holds, {whose}"),
-                f"crons.activate({version}) settles it.",
+                f"actor-scheduler cron activate {shown(version)} settles it.",
             )
 
 
