@@ -1,4 +1,4 @@
-"""Fixtures of the dashboard's tests: one browser for each file of them, a new app for each test.
+"""Fixtures of the dashboard's tests: one browser and one page for each file of them, a new app for each test.
 
 No longer than a file: while it runs, the main thread counts as running an event loop, and no other test can run one.
 """
@@ -40,6 +40,24 @@ def tabs(started: Browser) -> Iterator[Tabs]:
     assert opened.problems == []
 
 
+@pytest.fixture(scope="module")
+def kept(started: Browser) -> Iterator[tuple[Tabs, Page]]:
+    tabs = Tabs(started)
+    yield tabs, tabs.open()
+    tabs.close()
+
+
 @pytest.fixture
-def page(tabs: Tabs) -> Page:
-    return tabs.open()
+def page(kept: tuple[Tabs, Page]) -> Iterator[Page]:
+    """A page as `tabs` gives them, in a browser of its own for each file: to open one takes longer than most tests.
+
+    Each test finds it empty, without cookies and routes. What a site stores stays with its origin, and each test has a
+    site of its own. Who puts its clock forward, listens to it or changes its size opens another.
+    """
+    tabs, opened = kept
+    yield opened
+    opened.unroute_all()
+    opened.goto("about:blank")
+    opened.context.clear_cookies()
+    problems, tabs.problems = tabs.problems, []
+    assert problems == []

@@ -15,6 +15,7 @@ from tests.dashboard.sites import Site, serving
 from tests.http import hostile
 
 POLICY = """() => {
+  if (window.broken) return;
   window.broken = [];
   document.addEventListener("securitypolicyviolation", (event) => window.broken.push(`${event.violatedDirective} ${event.blockedURI}`));
 }"""
@@ -28,13 +29,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def page(tabs: Tabs) -> Iterator[Page]:
-    opened = tabs.open()
-    opened.add_init_script(f"({POLICY})()")
-    yield opened
-    assert opened.evaluate("[window.pwned, window.broken]") == [None, []]
+def page(page: Page) -> Iterator[Page]:
+    page.add_init_script(f"({POLICY})()")
+    yield page
+    assert page.evaluate("[window.pwned, window.broken]") == [None, []]
     assert (
-        opened.evaluate(
+        page.evaluate(
             "document.querySelectorAll('main script, main style, main iframe, main img, main form[action], main base').length"
         )
         == 0

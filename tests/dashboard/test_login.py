@@ -83,7 +83,8 @@ def test_who_is_logged_out_is_asked_nothing_and_asks_nothing(site: Site, tabs: T
     assert asked == []
 
 
-def test_a_stream_that_ends_with_its_session_is_not_asked_for_again(site: Site, page: Page) -> None:
+def test_a_stream_that_ends_with_its_session_is_not_asked_for_again(site: Site, tabs: Tabs) -> None:
+    page = tabs.open()
     log_in(page, site, "#/pools")
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
     asked: list[str] = []

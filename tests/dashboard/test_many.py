@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,8 +44,14 @@ async def _schedule(site: Site, calls: Iterable[Call[Any]]) -> None:
     await site.app.scheduler.run_many(calls)
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serving(lambda: make_app(tmp_path_factory.mktemp("many") / "many.db")) as filled:
+        fill(filled, 1_050)
+        yield filled
+
+
 def test_pages_hold_each_job_once_and_none_is_too_long(site: Site, page: Page) -> None:
-    fill(site, 1_050)
     log_in(page, site, "#/jobs")
     expect(page.get_by_text("1,050 jobs")).to_be_visible()
     seen: list[str] = []
@@ -68,7 +74,6 @@ def test_pages_hold_each_job_once_and_none_is_too_long(site: Site, page: Page) -
 
 @pytest.mark.parametrize("where", ["#/", "#/crons"])
 def test_the_other_pages_do_not_grow(where: str, site: Site, page: Page) -> None:
-    fill(site, 1_050)
     log_in(page, site, where)
     page.wait_for_selector("main table")
     assert page.evaluate("document.querySelectorAll('*').length") < 1_500

@@ -46,7 +46,7 @@ export async function show(main, { me, params, signal, refresh }) {
     const text = JSON.stringify([cron, preview]);
     if (text !== known) {
       known = text;
-      put(head, heading(shown(name, { most: 200 }), stateOf(cron), h("span", { class: "actions" }, cronButtons(cron, me, () => soon()))),
+      put(head, heading(shown(name, { most: 200 }), stateOf(cron), h("span", { class: "actions" }, cronButtons(cron, me, () => soon(true)))),
         cron.description ? h("p", { class: "dim" }, shown(cron.description)) : null,
         cron.paused ? h("p", { class: "notice warn" }, h("strong", {}, "Paused. "), cron.note ? shown(cron.note, { tag: "span" }) : "") : null,
         cron.trouble ? h("p", { class: "notice bad" }, h("strong", {}, "Trouble. "), shown(cron.trouble, { tag: "span" })) : null);

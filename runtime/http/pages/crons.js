@@ -103,14 +103,14 @@ export async function show(main, { me, params: given, signal, refresh }) {
     await Promise.all([...strips.values()].filter((box) => box.visible && box.known).map((box) => strip(box, box.cron, signal)));
   };
   const soonLoad = refresh(load, { every: 20000, least: 2500 });
-  soon = (now) => { if (now) { known = ""; document.activeElement?.blur(); } soonLoad(); };
+  soon = (now) => { if (now) { known = ""; document.activeElement?.blur(); } soonLoad(now); };
   const showVersions = () => manifests(versions, me, signal, () => { soon(true); showVersions(); });
   showVersions();
   update = (next) => {
     params = next;
     known = "";
     search.elements.prefix.value = params.prefix ?? "";
-    soonLoad();
+    soonLoad(true);
   };
 }
 

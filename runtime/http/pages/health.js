@@ -29,7 +29,7 @@ export async function show(main, { me, signal, refresh }) {
     morph(banner, stats.paused !== null ? h("p", { class: "notice warn" }, h("strong", {}, "Everything is paused: no job starts. "), shown(stats.paused, { tag: "span" })) : null);
     if (operates && paused !== (stats.paused !== null)) {
       paused = stats.paused !== null;
-      put(acts, paused ? button("Resume everything", resume(() => soon()), { kind: "main" }) : button("Pause everything…", pause(() => soon()), { kind: "danger" }));
+      put(acts, paused ? button("Resume everything", resume(() => soon(true)), { kind: "main" }) : button("Pause everything…", pause(() => soon(true)), { kind: "danger" }));
     }
     morph(state, pairs([
       ["Ready", stats.ready ? "✓ yes" : ["✕ no: ", shown(stats.unready_reason ?? "", { tag: "span" })]], ["Version", stats.version], ["Started", moment(stats.started_at)],
@@ -70,7 +70,7 @@ async function examine(box, signal) {
     const found = await get("admin/doctor", {}, { signal });
     put(box,
       h("p", { class: found.ok ? "good-text" : "bad-text" }, found.ok ? "✓ The file is sound." : "✕ The file has problems."),
-      found.problems.length ? h("ul", { class: "findings" }, found.problems.map((each) => h("li", { class: `g-${each.gravity}` }, h("strong", {}, String(each.gravity)), " ", shown(each.text, { tag: "span" }), each.advice ? h("div", { class: "dim" }, shown(each.advice, { tag: "span" })) : null))) : null,
+      found.problems.length ? h("ul", { class: "findings" }, found.problems.map((each) => h("li", { class: `g-${each.gravity}` }, h("strong", {}, String(each.gravity)), " ", shown(each.text, { tag: "span" }), each.advice ? h("div", { class: "dim" }, shown(each.advice, { tag: "span" })) : null, /^\d+ jobs? failed/.test(each.text) ? h("p", {}, h("a", { href: link("jobs", { state: "failed" }) }, "Show the failed jobs")) : null))) : null,
       h("details", {}, h("summary", {}, "Facts"), h("dl", { class: "facts" }, pairs(Object.entries(found.facts).map(([name, value]) => [name, shown(typeof value === "object" ? JSON.stringify(value) : value, { most: 500 })])))));
   } catch (error) {
     if (error.name !== "AbortError" && !error.ended) put(box, h("p", { class: "notice bad" }, shown(error.told ?? String(error), { tag: "span" })));

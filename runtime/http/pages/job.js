@@ -20,7 +20,7 @@ export async function show(main, { me, params, signal, refresh }) {
       if (text === known) return;
       known = text;
       const within = box.contains(document.activeElement);
-      put(box, whole(job, me, () => soon()));
+      put(box, whole(job, me, () => soon(true)));
       if (within) box.querySelector("h1").focus({ preventScroll: true });
     } catch (error) {
       if (error.status !== 404) throw error;

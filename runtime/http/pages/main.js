@@ -70,9 +70,11 @@ async function go({ first = false } = {}) {
 }
 
 // Call `act` now, when something happened that it cares about, and every now and then: one call at a time, and not more
-// often than every `least` ms. What goes wrong is said once, in the page, until it goes well again.
+// often than every `least` ms. What goes wrong is said once, in the page, until it goes well again. Returns what asks for
+// one more call; with true, for who waits to see what came of a click, at once.
 function refresh(act, signal, { what = ["jobs", "crons", "settings"], every = 15000, least = 1000 } = {}) {
   let asked = false;
+  let hurried = false;
   let busy = false;
   let last = 0;
   let timer = 0;
@@ -92,7 +94,13 @@ function refresh(act, signal, { what = ["jobs", "crons", "settings"], every = 15
       if (!(error instanceof Failed) && error.name !== "AbortError") console.error(error);
     }
     busy = false;
-    if (asked) soon();
+    if (hurried) atOnce();
+    else if (asked) soon();
+  };
+  const atOnce = () => {
+    clearTimeout(timer);
+    hurried = busy;
+    run();
   };
   const soon = () => {
     asked = true;
@@ -105,7 +113,7 @@ function refresh(act, signal, { what = ["jobs", "crons", "settings"], every = 15
   const beat = setInterval(soon, every);
   signal.addEventListener("abort", () => { clearInterval(beat); clearTimeout(timer); put(notice); });
   run();
-  return soon;
+  return (now) => (now === true ? atOnce() : soon());
 }
 
 // ---------------------------------------------------------------- the frame

@@ -14,7 +14,7 @@ export async function show(main, { me, signal, refresh }) {
     if (!given) return;
     const limit = given.limit.trim() === "" ? null : Number(given.limit);
     await attempt(() => post("admin/pools", { name: pool.name, limit }), (now) => `The limit is ${now.limit} now.`);
-    soon();
+    soon(true);
   };
   const rows = table("Pools", [
     { title: "Pool", class: "wide", cell: (pool) => shown(pool.name, { most: 120, className: "path" }) },
