@@ -113,14 +113,14 @@ class Client:
         status = response.status_code
         if response.is_redirect:
             to = response.headers.get("location", "elsewhere")
-            return Trouble(UNREACHED, f"{self.where} sends us on to {to!r:.200}: a key is not sent there by itself")
+            return Trouble(UNREACHED, f"{self.where} redirects to {to!r:.200}: a key is not sent there")
         told = _error_of(response)
         if told is None:
             hint = "" if status >= 500 else _PATH
             return Trouble(UNREACHED, f"{self.where} answers {status}, and not as an app's administration does{hint}")
         message, code = str(told.get("message", "")), str(told.get("code", ""))
         if status == httpx.codes.UNAUTHORIZED:
-            return Trouble(UNREACHED, f"{self.where} does not take this key")
+            return Trouble(UNREACHED, f"{self.where} does not accept this key")
         if status == httpx.codes.FORBIDDEN:
             return Trouble(UNREACHED, f"{self.where}: {message}")
         if status == httpx.codes.NOT_FOUND:
@@ -156,7 +156,7 @@ def _error_of(response: httpx.Response) -> dict[str, Any] | None:
 async def connect(reach: Reach, world: World) -> AsyncIterator[Client]:
     """Reach the app that was named: over the network, or in a file that is opened for as long. Raises Trouble."""
     if reach.db is not None and reach.url is not None:
-        raise Trouble(USAGE, "--url and --db exclude each other")
+        raise Trouble(USAGE, "give --url or --db, not both")
     if reach.db is not None:
         async with _open_file(Path(reach.db), world) as client:
             yield client

@@ -123,7 +123,7 @@ async def stage_crons(asked: Asked, *, manifest: str) -> None:
     given = read_json(manifest, "the manifest")
     crons = given.get("crons") if isinstance(given, dict) else given
     if not isinstance(crons, list):
-        raise Trouble(USAGE, 'a manifest reads {"crons": [{"name": …, "cron": …, "path": …}, …]}')
+        raise Trouble(USAGE, 'a manifest looks like {"crons": [{"name": …, "cron": …, "path": …}, …]}')
     doc = await asked.client.post("cron/manifests", {"crons": crons})
     asked.out.show(doc, lambda: [Lines([_staged(doc)]), tables.diff(doc["diff"])])
 

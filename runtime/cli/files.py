@@ -109,13 +109,13 @@ def _check_target(place: Path, *, overwrite: bool) -> None:
         raise Trouble(MISSING, f"there is no folder {place.absolute().parent}")
     for side in ("-wal", "-journal"):
         if os.path.lexists(f"{place}{side}"):
-            raise Trouble(REFUSED, f"{place}{side} is there: {place} is in use, or was not closed; use another name")
+            raise Trouble(REFUSED, f"{place}{side} exists: {place} is in use, or was not closed; use another name")
     try:
         mode = place.lstat().st_mode
     except FileNotFoundError:
         return
     if not overwrite:
-        raise Trouble(REFUSED, f"{place} is there already; --overwrite replaces it")
+        raise Trouble(REFUSED, f"{place} exists already; --overwrite replaces it")
     if not stat.S_ISREG(mode):
         raise Trouble(REFUSED, f"{place} is not a regular file, and is not replaced")
     if owner_of(place) is not None:
@@ -171,7 +171,7 @@ def _name(part: Path, place: Path, *, overwrite: bool) -> None:
     try:
         os.link(part, place, follow_symlinks=False)
     except FileExistsError:
-        raise Trouble(REFUSED, f"{place} is there now; --overwrite replaces it") from None
+        raise Trouble(REFUSED, f"{place} exists now; --overwrite replaces it") from None
     except OSError:  # a file system without links
         part.replace(place)
 

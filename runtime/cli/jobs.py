@@ -100,7 +100,7 @@ def _path(job_id: str, action: str = "") -> str:
 async def cancel_jobs(asked: Asked, *, ids: Sequence[str], running: bool, **options: Any) -> None:
     """Cancel pending jobs: those with these ids, or all that match."""
     if running and not ids:
-        raise Trouble(USAGE, "--running goes with ids")
+        raise Trouble(USAGE, "--running needs ids")
     await _steer(asked, "cancel", ids, options, {"running": True} if running else {})
 
 

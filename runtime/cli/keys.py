@@ -68,7 +68,7 @@ def _checked(key: str, where: str) -> str:
     """Return a key that a header can carry. What it is never stands in a message."""
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise Trouble(USAGE, f"{where} holds no key: it is printable ASCII without spaces")
+        raise Trouble(USAGE, f"{where} holds no key: a key is printable ASCII without spaces")
     return key
 
 
@@ -79,9 +79,9 @@ def check_url(text: str, *, insecure_http: bool) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         raise Trouble(USAGE, f"{text!r:.200} is not the URL of an app") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise Trouble(USAGE, f"{text!r:.200} is not the URL of an app: it reads https://host, or http://127.0.0.1:8000")
+        raise Trouble(USAGE, f"{text!r:.200} is not the URL of an app, such as https://host or http://127.0.0.1:8000")
     if url.userinfo or url.query or url.fragment:
-        raise Trouble(USAGE, f"the URL has more than a host and a path; the key comes from {KEY} or a file")
+        raise Trouble(USAGE, f"the URL must have a host and a path only; the key comes from {KEY} or a file")
     if url.scheme == "http" and not insecure_http and not is_loopback(url.host):
         msg = f"{url.host} would get the key in the clear: use https, or --insecure-http where nobody else listens"
         raise Trouble(USAGE, msg)

@@ -26,7 +26,7 @@ def load(target: str) -> Any:
     """
     found = _TARGET.fullmatch(target)
     if found is None:
-        raise Trouble(USAGE, f"{target!r:.200} does not read module:name, such as shop.main:app")
+        raise Trouble(USAGE, f"{target!r:.200} is not of the form module:name, such as shop.main:app")
     module, names = found[1], found[2]
     if "" not in sys.path:
         sys.path.insert(0, "")

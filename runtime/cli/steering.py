@@ -50,7 +50,7 @@ async def schedule(asked: Asked, *, path: str, args: str | None, in_: str | None
     """Schedule a function: --in some time, --at a moment, or for now."""
     asked.client.needs_app("schedule")
     if in_ is not None and at is not None:
-        raise Trouble(USAGE, "--in and --at exclude each other")
+        raise Trouble(USAGE, "give --in or --at, not both")
     body: dict[str, Any] = {"path": path, "args": read_object(args, "the arguments")}
     spans = {"in": in_, "at": at, "timeout": more.pop("limit")}
     body.update({name: number_or_text(given) for name, given in spans.items() if given is not None})

@@ -331,7 +331,7 @@ def test_a_watch_asks_again_until_somebody_answers_and_ends_when_it_is_not_let_i
     assert [json.loads(line) for line in done.stdout.splitlines()] == [event, event]
     assert done.stderr.count("asking again") == 1
     assert done.stderr.count("3 events were dropped") == 2
-    assert done.stderr.endswith("does not take this key\n")
+    assert done.stderr.endswith("does not accept this key\n")
 
 
 async def _at_once(*_: object) -> None:

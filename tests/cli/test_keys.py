@@ -85,7 +85,7 @@ def test_a_key_that_is_refused_is_never_printed(desk: Desk) -> None:
     desk.key = WRONG
     done = desk("stats")
     assert WRONG not in done.output
-    assert "does not take this key" in done.stderr
+    assert "does not accept this key" in done.stderr
 
 
 # ------------------------------------------------------------------ where it is sent
