@@ -77,7 +77,7 @@ def log_in(page: Page, site: Site, where: str = "#/", key: str = OPERATE) -> Non
     answer = page.context.request.post(f"{site.page}/login", data={"key": key}, headers=headers)
     assert answer.ok, answer.text()
     page.goto(f"{site.page}/icon.svg")  # of the page's origin, and not only another place of the page
-    page.evaluate("localStorage.setItem('actor-scheduler-logged-in', '1')")  # as the form does it
+    page.evaluate("localStorage.setItem('actor-scheduler-logged-in /', '1')")  # as the form does it
     page.goto(site.page + where)
     page.wait_for_selector("nav")
     page.wait_for_selector("main h1")

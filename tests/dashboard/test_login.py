@@ -105,8 +105,10 @@ def test_a_key_that_is_rotated_out_ends_its_sessions(site: Site, page: Page) -> 
 def test_who_logs_out_is_out(site: Site, page: Page) -> None:
     log_in(page, site)
     (cookie,) = page.context.cookies()
+    assert page.evaluate("Object.keys(localStorage)") == ["actor-scheduler-logged-in /"]  # and the mount
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_text("You are logged out.")).to_be_visible()
+    assert page.evaluate("localStorage.length") == 0
     assert page.context.cookies() == []
     again = httpx.get(f"{site.url}/admin/me", cookies={cookie["name"]: cookie["value"]})
     assert again.status_code == 401

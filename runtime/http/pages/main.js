@@ -1,6 +1,6 @@
 // The frame of the page: login, the bar, and which place is shown. Places are #/overview, #/jobs, #/crons, …
 
-import { Failed, get, post, session } from "./api.js";
+import { BASE, Failed, get, post, session } from "./api.js";
 import { forget, h, hideTip, link, put, say, shown } from "./dom.js";
 import * as events from "./live.js";
 import { setNow, tick } from "./times.js";
@@ -181,8 +181,9 @@ async function logout() {
 
 // ---------------------------------------------------------------- login
 
-// No script can see the session's cookie. This says whether there may be one, so that nobody has to ask in vain.
-const LOGGED_IN = "actor-scheduler-logged-in";
+// No script can see the session's cookie. This says whether there may be one, so that nobody has to ask in vain. Apps
+// that are mounted beside each other have a session each.
+const LOGGED_IN = `actor-scheduler-logged-in ${BASE.pathname}`;
 
 function mayBeLoggedIn() {
   try {
