@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -110,6 +111,7 @@ def test_whatever_goes_wrong_is_silent(
             assert [name for name in values(desk, *words) if name] == []
     desk.answer = None
     asked = len(desk.asked)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{OPERATE}\n" * 9))
     for options in (("--db", str(desk.path)), ("--url", "nonsense"), ("--key-file", "-"), ("--key-file", "/nowhere")):
         assert values(desk, "cron", "pause", *options) == []
     monkeypatch.setenv("ACTOR_SCHEDULER_KEY_FILE", "-")
