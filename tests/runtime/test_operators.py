@@ -72,6 +72,38 @@ async def test_a_promoted_job_runs_now_and_remembers_what_was_asked() -> None:
         assert await h.scheduler.promote(first) is False
 
 
+async def test_a_mark_keeps_what_comes_later_out() -> None:
+    """On the app, and in a mutation, where its own jobs come later, too; an empty app has a mark as well."""
+    ns, seen = Namespace[Any]("ops"), list[tuple[int, int]]()
+
+    @ns.mutation
+    async def note(ctx: MutationCtx) -> None: ...
+
+    @ns.mutation
+    async def sweep(ctx: MutationCtx) -> None:
+        waiting = ctx.scheduler.list(fn=note, state="pending")
+        mark = await waiting.mark()
+        await ctx.scheduler.run_after(60, note.bind())
+        seen.append((await waiting.count(), await waiting.until(mark).count()))
+        seen.append((await waiting.until(mark).cancel(), await waiting.count()))
+
+    app = App[Any]("app.db", namespaces=[ns])
+    async with Harness(app) as h:
+        every = h.scheduler.list(fn=note)
+        empty = await every.mark()
+        ids = [await h.scheduler.run_after(60 + at, note.bind()) for at in range(3)]
+        mark = await every.mark()
+        await h.call(sweep)
+        assert seen == [(4, 3), (3, 1)]
+        await h.advance(seconds=1)
+        await h.scheduler.run_after(60, note.bind())
+        assert await every.until(empty).count() == 0
+        assert [job.id async for job in every.until(mark)] == ids[::-1]
+        assert await every.until(mark).count_up_to(3) == Counted(3, complete=True)
+        assert await every.until(mark).drop() == 3
+        assert await every.until(mark).page() == await every.until(empty).page()
+
+
 async def test_many_are_found_and_canceled_by_a_text() -> None:
     """On the app page by page, in a mutation with it; a search has its limits, and says so."""
     app, ran = make()
