@@ -100,7 +100,7 @@ def test_an_example_does_what_it_says_in_a_process_of_its_own(framework: str, tm
         assert client.post("/scheduler/schedules/nightly/dispatch").status_code == 401
         dispatched = client.post("/scheduler/schedules/nightly/dispatch", headers=bearer(DISPATCH))
         assert dispatched.status_code == 200, dispatched.text  # no tick since it was defined, so it is told why
-        assert dispatched.json()["reason"] == "stale_manifest"
+        assert dispatched.json()["reason"] == "before_definition"
         assert client.get("/scheduler/tick", headers=bearer(DISPATCH)).status_code == 200
 
         assert client.get("/scheduler/admin/stats").status_code == 401
