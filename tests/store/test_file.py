@@ -14,6 +14,7 @@ import pytest
 from actor_scheduler.errors import SchemaError, StoreUnavailable
 from actor_scheduler.store.base import InsertJobs, Refused
 from actor_scheduler.store.sqlite.schema import APPLICATION_ID, VERSION
+from actor_scheduler.store.sqlite.thread import ThreadDb
 from actor_scheduler.testing.bench import mutation
 
 
@@ -222,3 +223,16 @@ async def test_D11_a_file_that_is_not_the_one_that_was_opened_stops_the_store(
         await bench.store.reopen([])
         assert len(await bench.insert(mutation())) == 1
         assert await bench.count() == 2
+
+
+async def test_a_start_that_fails_leaves_no_thread_that_would_answer_to_a_closed_loop() -> None:
+    """aiosqlite tells its thread to stop, and does not wait for it: it must have ended when the failure is told."""
+
+    def refuse() -> sqlite3.Connection:
+        raise sqlite3.DatabaseError("no")
+
+    for _ in range(20):
+        db = ThreadDb(refuse)
+        with pytest.raises(sqlite3.DatabaseError):
+            await db.connect()
+        assert not db._aio._thread.is_alive()

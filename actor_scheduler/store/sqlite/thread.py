@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
+
+_STOPPING_SECONDS: Final = 1.0  # for a thread that has nothing left to do
 
 
 class Db(Protocol):
@@ -55,7 +57,12 @@ class ThreadDb:
 
     async def connect(self) -> sqlite3.Connection:
         """Open the connection on its thread and return it."""
-        aio = await self._aio
+        try:
+            aio = await self._aio
+        except Exception:
+            # It has told its thread to stop, and that one answers to this loop, which a failed start may close at once.
+            self._aio._thread.join(_STOPPING_SECONDS)  # noqa: SLF001
+            raise
         return aio._conn  # noqa: SLF001 - the turn works on the raw connection
 
     async def run(self, work: Callable[[], T]) -> T:
