@@ -226,7 +226,7 @@ async def test_D11_a_file_that_is_not_the_one_that_was_opened_stops_the_store(
 
 
 async def test_a_start_that_fails_leaves_no_thread_that_would_answer_to_a_closed_loop() -> None:
-    """aiosqlite tells its thread to stop, and does not wait for it: it must have ended when the failure is told."""
+    """Its connection tells its thread to stop, and does not wait: it must have ended when the failure is told."""
 
     def refuse() -> sqlite3.Connection:
         raise sqlite3.DatabaseError("no")
