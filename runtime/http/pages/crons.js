@@ -96,7 +96,7 @@ export async function show(main, { me, params: given, signal, refresh }) {
     // Their names do not move: by name. What stands in a row may change while the pointer is elsewhere.
     if (text !== known && !(known && holder.contains(document.activeElement))) {
       known = text;
-      put(holder, found.items.length ? list.fill(found.items) : empty(params.prefix ? "No cron has a name that begins so." : "There are no crons."));
+      put(holder, found.items.length ? list.fill(found.items) : empty(params.prefix ? "No cron has a name that begins with this." : "There are no crons."));
       put(pager, params.cursor ? h("a", { class: "step", href: link("crons", { prefix: params.prefix }) }, "« First") : null,
         found.next_cursor ? h("a", { class: "step", href: link("crons", { prefix: params.prefix, cursor: found.next_cursor }) }, "More »") : null);
     }
