@@ -111,11 +111,13 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """Throw everything away that still stands in the loop, as the end of a process does."""
-        tasks = asyncio.all_tasks(self)
-        for task in sorted(tasks, key=lambda task: task.get_name()):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with contextlib.suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+        buried: set[asyncio.Task[Any]] = set()
+        while tasks := asyncio.all_tasks(self) - buried:  # one that is closed may have begun another in its `finally`
+            for task in sorted(tasks, key=lambda task: task.get_name()):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with contextlib.suppress(BaseException):
+                    task.get_coro().close()  # type: ignore[union-attr]
+            buried |= tasks
         self._ready.clear()  # type: ignore[attr-defined]
         self._scheduled.clear()  # type: ignore[attr-defined]
         self.close()
