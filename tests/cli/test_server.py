@@ -31,7 +31,14 @@ def start(folder: Path, *words: str, **env: str) -> subprocess.Popen[bytes]:
     given.pop("ACTOR_SCHEDULER_KEY_FILE", None)
     command = [sys.executable, "-m", "runtime.cli", *words]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=given, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(
+        command, cwd=folder, env=given, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=heed_interrupts
+    )
+
+
+def heed_interrupts() -> None:
+    """Be interrupted as from a terminal, also where these tests run in the background, which ignores that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(stream: Any, pattern: re.Pattern[bytes]) -> re.Match[bytes]:
